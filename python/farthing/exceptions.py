@@ -1,0 +1,78 @@
+"""What farthing raises by itself, and how such a message reads.
+
+    openai.OpenAIError
+    └── FarthingError
+        ├── PolicyError          (+ ValueError)   a policy, or its TOML file, that cannot be taken
+        ├── OptionsError         (+ ValueError)   a value in `farthing.options(...)` or in an x-farthing-* header
+        ├── CacheError                            the cache could not do what was asked of it by name
+        ├── LocalModelsError                      `farthing local` and the demo: weights, server, set-up
+        └── UnsupportedSDKError  (+ ImportError)  an installed `openai` that farthing cannot sit on
+
+    UserWarning
+    └── FarthingWarning                           farthing went to the safe side; said once for each cause
+
+What an upstream answers (4xx, 5xx, a lost connection) is not in here: it raises the SDK's own classes. Nothing in this
+room decides anything, and it imports nothing but `openai`.
+"""
+
+from __future__ import annotations
+
+import openai
+
+__all__ = [
+    "CacheError",
+    "FarthingError",
+    "FarthingWarning",
+    "LocalModelsError",
+    "OptionsError",
+    "PolicyError",
+    "UnsupportedSDKError",
+    "explain",
+]
+
+
+class FarthingError(openai.OpenAIError):
+    """The root of what farthing raises: an `except openai.OpenAIError` of the application catches it too."""
+
+
+class PolicyError(FarthingError, ValueError):
+    """A policy that cannot be taken: a wrong type or range, an unknown key, an alias cycle, an unreadable file."""
+
+
+class OptionsError(FarthingError, ValueError):
+    """A wrong value in `farthing.options(...)`, or a wrong name or value among the x-farthing-* headers."""
+
+
+class CacheError(FarthingError):
+    """The cache could not do what was asked. Never raised by a plain call: there, a broken cache is a miss."""
+
+
+class LocalModelsError(FarthingError):
+    """Local models could not be set up or started (`farthing local`, `farthing demo`)."""
+
+
+class UnsupportedSDKError(FarthingError, ImportError):
+    """The installed `openai` package is too old or too new; the message names the versions to install."""
+
+
+class FarthingWarning(UserWarning):
+    """Something of farthing's own failed and the call went on without it."""
+
+
+def explain(what: str, *, where: str = "", value: str | None = None, hint: str = "") -> str:
+    """The one shape of farthing's messages: what, where, the value after a colon, the hint on its own line.
+
+    Args:
+        what: what is wrong, without a full stop ("unknown key").
+        where: the file, call or variable that holds it ("farthing.toml"); left out when empty.
+        value: the offending text, shown as it is. None = no value is shown. Never pass a secret.
+        hint: what to do about it; left out when empty.
+
+    >>> print(explain("unknown key", where="farthing.toml", value="cache.ttll", hint='did you mean "cache.ttl"?'))
+    unknown key in farthing.toml: cache.ttll
+    hint: did you mean "cache.ttl"?
+    """
+    text = f"{what} in {where}" if where else what
+    if value is not None:
+        text = f"{text}: {value}"
+    return f"{text}\nhint: {hint}" if hint else text

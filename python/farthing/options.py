@@ -1,0 +1,279 @@
+"""Options of single calls: `farthing.options(...)`, the x-farthing-* headers, and which of the two wins.
+
+Also the checks of single values (a mode, a time, a text) that the policy shares, as a value means the same in both.
+
+Not in this room: what an option does (that is the engine's), and anything that holds for a whole client (policy.py).
+`current()` is asked on every call, so it stays a lookup in a ContextVar.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import re
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import CoroutineType, TracebackType
+from typing import Any, Literal, NoReturn, TypeVar, cast, get_args
+
+import openai
+
+from .exceptions import OptionsError, explain
+
+__all__ = ["Mode", "Options", "current", "from_headers", "merge", "options"]
+
+Mode = Literal["on", "off", "read_only", "write_only", "refresh"]
+MODES: tuple[str, ...] = get_args(Mode)
+PREFIX = "x-farthing-"
+HEADERS = tuple(PREFIX + name for name in ("cache", "ttl", "tag", "sample"))
+
+# The core keeps times in types that panic on overflow; nobody waits a century for an answer to expire.
+MAX_TTL = 100 * 365 * 86400
+QUANTITY = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([a-z]*)", re.ASCII)
+_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Bad(Exception):
+    """A value that a check refused; whoever knows where it was written makes the user's error of it."""
+
+    def __init__(self, what: str, value: str | None = None, hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.value, self.hint = what, value, hint
+
+    def message(self, where: str) -> str:
+        return explain(self.what, where=where, value=self.value, hint=self.hint)
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: never a page long, and a `repr` that raises does not hide the error."""
+    try:
+        text = repr(str(value) if isinstance(value, Decimal) else value)
+    except Exception:
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def nearest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that `name` was most likely meant to be, or None. Case, `-` and `_` make no difference."""
+    import difflib
+
+    plain = {v.lower().replace("-", "_"): v for v in valid}
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), list(plain), n=1, cutoff=0.6)
+    return plain[close[0]] if close else None
+
+
+def one_of(value: object, valid: tuple[str, ...], key: str) -> str:
+    """One of the `valid` names, exactly."""
+    if isinstance(value, str) and value in valid:
+        return value
+    guess = nearest(value, valid) if isinstance(value, str) else None
+    raise Bad(f"{key} must be one of {', '.join(valid)}", shown(value), f'did you mean "{guess}"?' if guess else "")
+
+
+def text(value: object, key: str, longest: int = 128) -> str:
+    """1 to `longest` printable characters: it goes into reports, and a lone surrogate would not survive JSON."""
+    if isinstance(value, str) and 0 < len(value) <= longest and value.isprintable():
+        return value
+    raise Bad(f"{key} must be a text of 1 to {longest} printable characters", shown(value))
+
+
+def seconds(value: object, key: str) -> float:
+    """Seconds, > 0 and at most 100 years, from a number or from a text such as "90", "500ms", "30m", "1.5h", "7d"."""
+    span = 0.0
+    if isinstance(value, str):
+        match = QUANTITY.fullmatch(value.strip().lower())
+        if match and match[2] in _SECONDS:
+            span = float(match[1]) * _SECONDS[match[2]]
+    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        # Compared before it is converted: an int of 400 digits is not a float, and a Decimal NaN does not compare.
+        comparable = not isinstance(value, Decimal) or value.is_finite()
+        span = float(value) if comparable and 0 < value <= MAX_TTL else 0.0
+    if 0 < span <= MAX_TTL:
+        return span
+    hint = 'a number of seconds, or a text such as "30m", "1h", "7d"'
+    raise Bad(f"{key} must be more than 0 seconds and at most 100 years", shown(value), hint)
+
+
+def _sample(value: object, key: str) -> int | str:
+    if isinstance(value, str):
+        return text(value, key)
+    try:
+        # __index__, so that the i of a numpy or pandas loop is an int here.
+        number = None if isinstance(value, bool) else operator.index(cast(Any, value))
+    except TypeError:
+        number = None
+    if number is not None and -(2**63) <= number < 2**63:
+        return number
+    raise Bad(f"{key} must be a whole number of 64 bits or a text of 1 to 128 printable characters", shown(value))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for the calls made now. None = not said, the policy's word holds. Made by `options` and
+    `from_headers`, which check the values; the class itself does not.
+
+    Attributes:
+        mode: the cache's mode for these calls.
+        ttl: seconds that an answer stored by these calls lasts, > 0.
+        tag: a name for the bill and for `client.cache.invalidate(tag=...)`.
+        sample: part of the cache key: equal requests with different samples get answers of their own.
+    """
+
+    mode: Mode | None = None
+    ttl: float | None = None
+    tag: str | None = None
+    sample: int | str | None = None
+    # What held outside, for the way out. In the value rather than in the context manager, which one decorated function
+    # shares between all its threads and tasks.
+    _outer: Options | None = field(default=None, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Options, (self.mode, self.ttl, self.tag, self.sample)
+
+
+_NONE = Options()
+_CURRENT: ContextVar[Options] = ContextVar("farthing.options", default=_NONE)
+
+
+def current() -> Options:
+    """The options that hold here: in this thread, this task, inside these `with` blocks."""
+    return _CURRENT.get()
+
+
+def merge(outer: Options, inner: Options | None) -> Options:
+    """`inner` wins where it says something; else `outer` holds."""
+    if inner is None:
+        return outer
+    return Options(
+        outer.mode if inner.mode is None else inner.mode,
+        outer.ttl if inner.ttl is None else inner.ttl,
+        outer.tag if inner.tag is None else inner.tag,
+        outer.sample if inner.sample is None else inner.sample,
+    )
+
+
+class options:
+    """Options for the calls made inside a `with` block, or by a decorated function (sync or async).
+
+    Blocks nest: the inner one overrides only what it gives. Threads do not inherit a block, tasks do, as with any
+    contextvar. One object may be used again, also by several threads or tasks at a time.
+
+        with farthing.options(cache="refresh", tag="faq"):
+            client.chat.completions.create(...)
+
+    Args:
+        cache: "on", "off", "read_only", "write_only", "refresh"; None = as outside.
+        ttl: seconds, > 0, at most 100 years, or a text ("30m", "1h", "7d"); None = as outside.
+        tag: 1 to 128 printable characters; None = as outside.
+        sample: a whole number (64 bits) or 1 to 128 printable characters; None = as outside. 3 and "3" are two samples.
+
+    Raises:
+        OptionsError: a value that is not one of these; a generator function or a class to decorate.
+    """
+
+    __slots__ = ("_options",)
+
+    def __init__(
+        self,
+        *,
+        cache: Mode | None = None,
+        ttl: float | str | None = None,
+        tag: str | None = None,
+        sample: int | str | None = None,
+    ) -> None:
+        self._options = _checked(cache, ttl, tag, sample, "", "farthing.options()")
+
+    def __enter__(self) -> Options:
+        outer = _CURRENT.get()
+        inner = merge(outer, self._options)
+        object.__setattr__(inner, "_outer", outer)
+        _CURRENT.set(inner)
+        return inner
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _CURRENT.set(_CURRENT.get()._outer or _NONE)
+
+    def __call__(self, function: _F) -> _F:
+        called = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
+        target = function.func if isinstance(function, functools.partial) else called
+        if isinstance(function, type) or inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+            # Between two steps of a generator the block would hold for whoever runs it.
+            what = "only a plain or async function can be decorated with farthing.options()"
+            raise OptionsError(explain(what, value=shown(function), hint="use `with` around the calls inside it"))
+        if inspect.iscoroutinefunction(target):
+
+            @functools.wraps(function)
+            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await function(*args, **kwargs)
+
+        else:
+
+            @functools.wraps(function)
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    result = function(*args, **kwargs)
+                # A plain function that hands out a coroutine, as AsyncOpenAI's `create` is behind its decorators.
+                return self._awaited(result) if isinstance(result, CoroutineType) else result
+
+        return cast(_F, wrapper)
+
+    async def _awaited(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with self:
+            return await coroutine
+
+    def __repr__(self) -> str:
+        return f"farthing.{self._options!r}".replace("Options(mode=", "options(cache=", 1)
+
+
+def from_headers(headers: Mapping[str, str]) -> Options | None:
+    """The options in the x-farthing-* headers of a request; None when there are none.
+
+    Names in any case: x-farthing-cache, -ttl, -tag, -sample, with the values of `options`; a sample of digits is a
+    number, so that the header `3` and `options(sample=3)` are one sample. A header is the nearest word: it wins over
+    the context (`merge(current(), from_headers(...))`).
+
+    Raises:
+        OptionsError: an unknown x-farthing-* name, with the nearest one; a value that `options` would refuse.
+    """
+    found: dict[str, object] = {}
+    for name, value in headers.items():
+        lower = name.lower() if isinstance(name, str) else ""
+        # omit and NOT_GIVEN are the SDK's way to take a header away.
+        if not lower.startswith(PREFIX) or isinstance(value, openai.Omit | openai.NotGiven):
+            continue
+        if lower not in HEADERS:
+            _unknown(lower)
+        found[lower.removeprefix(PREFIX)] = value.strip() if isinstance(value, str) else value
+    if not found:
+        return None
+    sample = found.get("sample")
+    if isinstance(sample, str) and _WHOLE.fullmatch(sample):
+        sample = int(sample)
+    return _checked(found.get("cache"), found.get("ttl"), found.get("tag"), sample, PREFIX, "the request's headers")
+
+
+def _unknown(name: str) -> NoReturn:
+    guess = nearest(name.removeprefix(PREFIX), (h.removeprefix(PREFIX) for h in HEADERS))
+    hint = f'did you mean "{PREFIX}{guess}"?' if guess else f"farthing knows {', '.join(HEADERS)}"
+    raise OptionsError(explain("unknown header", where="the request's headers", value=shown(name)[1:-1], hint=hint))
+
+
+def _checked(cache: object, ttl: object, tag: object, sample: object, prefix: str, where: str) -> Options:
+    try:
+        return Options(
+            None if cache is None else cast(Mode, one_of(cache, MODES, f"{prefix}cache")),
+            None if ttl is None else seconds(ttl, f"{prefix}ttl"),
+            None if tag is None else text(tag, f"{prefix}tag"),
+            None if sample is None else _sample(sample, f"{prefix}sample"),
+        )
+    except Bad as bad:
+        raise OptionsError(bad.message(where)) from None

@@ -1,0 +1,398 @@
+"""The policy: what farthing may do for a client, as frozen dataclasses and as TOML, taken by one checker.
+
+`Policy(...)`, `Policy.from_dict`, a TOML file and a path in FARTHING_POLICY all end in `_values`: a field carries its
+own check, so there is no second place that knows a range. A new part is one dataclass and one line in `Policy`.
+
+Not in this room: anything that acts on a policy (that is the Rust core, which reads `Policy.to_core()`), prices that
+farthing brings along, settings of a single call (options.py). It is imported by `import farthing`, so what only errors
+and files need (difflib, tomllib) is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
+from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .exceptions import PolicyError, explain
+from .options import MODES, QUANTITY, Bad, Mode, nearest, one_of, seconds, shown, text
+
+__all__ = ["Cache", "Mode", "ModelPrice", "Policy"]
+
+ENV = "FARTHING_POLICY"
+
+MAX_BYTES = 2**63 - 1
+# USD per million tokens: a dollar a token. Money is counted in 1e-12 USD, so a token's price has six decimals here.
+MAX_PRICE = Decimal(1_000_000)
+PRICE_DECIMALS = 6
+
+_BYTES = {"": 1, "b": 1} | {p + s: b**e for s, b in (("b", 1000), ("ib", 1024)) for e, p in enumerate("kmgt", 1)}
+_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+# These say whose answers a cache entry holds: leaving one out of the key by accident would share them between tenants.
+_TENANT_HEADERS = frozenset({"authorization", "api-key", "openai-organization", "openai-project"})
+# Parts that the design names and this version does not have: refused by name, so that nobody believes they are at work.
+_LATER = frozenset({"compress", "batch", "route", "escalate", "fallback", "budget", "upstreams"})
+
+
+def _ttl(value: object, key: str) -> float | None:
+    # TOML has no null, so a file says "never" where Python says None.
+    return None if value is None or value == "never" else seconds(value, key)
+
+
+def _max_bytes(value: object, key: str) -> int:
+    size = -1
+    if isinstance(value, str):
+        match = QUANTITY.fullmatch(value.strip().lower())
+        if match and match[2] in _BYTES:
+            unit = _BYTES[match[2]]
+            size = int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
+    elif isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    if 1 <= size <= MAX_BYTES:
+        return size
+    hint = 'to keep nothing, say mode = "off"' if size == 0 else 'a number of bytes, or a text such as "256MiB", "1GB"'
+    raise Bad(f"{key} must be 1 byte to 2**63 - 1", shown(value), hint)
+
+
+def _mode(value: object, key: str) -> str:
+    return one_of(value, MODES, key)
+
+
+def _flag(value: object, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise Bad(f"{key} must be true or false", shown(value))
+    return value
+
+
+def _headers(value: object, key: str) -> tuple[str, ...]:
+    # A bare string is a sequence too, of one-letter headers: the usual slip, and a silent one.
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise Bad(f"{key} must be a list of header names", shown(value), f'{key} = ["x-request-source"]')
+    names = set()
+    for name in value:
+        if not isinstance(name, str) or not _HEADER.fullmatch(name.lower()):
+            raise Bad(f"{key} must hold names of headers", shown(name))
+        if name.lower() in _TENANT_HEADERS:
+            hint = "scope = a stable name, to share answers between API keys, organizations and projects"
+            raise Bad(f"{key} cannot leave out a header that says whose answer it is", shown(name), hint)
+        names.add(name.lower())
+    return tuple(sorted(names))
+
+
+def _price(value: object, key: str) -> Decimal:
+    price = Decimal("NaN")
+    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+        with suppress(InvalidOperation):
+            # float's own repr: that of a subclass (numpy's) is not a number.
+            price = Decimal(float.__repr__(value) if isinstance(value, float) else value)
+    if not price.is_finite() or not 0 <= price <= MAX_PRICE:
+        raise Bad(f"{key} must be USD per million tokens, from 0 to {MAX_PRICE}", shown(value))
+    if not price:
+        return Decimal(0)
+    # The exponent is looked at first: 1E-1000000 is not to be written out.
+    if price.adjusted() < -PRICE_DECIMALS or len(_digits(price).partition(".")[2]) > PRICE_DECIMALS:
+        hint = "a float shows its rounding error here; a text or a Decimal is taken exactly"
+        raise Bad(f"{key} must have at most {PRICE_DECIMALS} decimals", shown(value), hint)
+    return price
+
+
+def _digits(price: Decimal) -> str:
+    """2.50 and 2.5 are equal, so they must be the same text: the hash of a policy is made of it."""
+    plain = f"{price:f}"
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def _dotted(key: str, name: object) -> str:
+    """`models."gpt-4.1".input`: as TOML would write it, so that it can be copied into the file."""
+    plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_-]+", name)
+    quoted = name if plain else json.dumps(str(name), ensure_ascii=False)
+    return f"{key}.{quoted}" if key else str(quoted)
+
+
+def _table(value: object, key: str, or_else: str = "") -> Mapping[Any, object]:
+    if not isinstance(value, Mapping):
+        raise Bad(f"{key or 'it'} must be a table{or_else}", shown(value))
+    return value
+
+
+def _models(value: object, key: str) -> Mapping[str, ModelPrice]:
+    rows = _table(value, key).items()
+    name = f"a name in {key}"
+    return MappingProxyType({text(n, name, 256): _part(ModelPrice, row, _dotted(key, n)) for n, row in rows})
+
+
+def _aliases(value: object, key: str) -> Mapping[str, str]:
+    rows = _table(value, key).items()
+    named = {text(n, f"a name in {key}", 256): text(m, _dotted(key, n), 256) for n, m in rows}
+    first = next((n for n, model in named.items() if model in named), None)
+    if first is None:
+        return MappingProxyType(named)
+    path = [first]
+    while path[-1] in named and path[-1] not in path[:-1]:
+        path.append(named[path[-1]])
+    if path[-1] in named:
+        raise Bad(f"{key} run in a circle", " -> ".join(path), "an alias names a model that the upstream knows")
+    # One step and no more: whoever reads the line sees which model is asked.
+    hint = f'name the model itself: {_dotted(key, first)} = "{path[-1]}"'
+    raise Bad(f"{key} point to another alias", " -> ".join(path), hint)
+
+
+class _Part:
+    """A part of the policy: its fields checked, and their values made plain, however it came to be."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        with _reported(f"{cls.__name__}()"):
+            _known(cls, kwargs, "")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        with _reported(f"{type(self).__name__}()"):
+            for name, value in _values(type(self), vars(self), "").items():
+                object.__setattr__(self, name, value)
+
+
+_P = TypeVar("_P", bound=_Part)
+
+
+@contextmanager
+def _reported(where: str) -> Iterator[None]:
+    try:
+        yield
+    except Bad as bad:
+        raise PolicyError(bad.message(where)) from None
+
+
+def _values(cls: type[_Part], given: Mapping[str, object], key: str) -> dict[str, object]:
+    return {f.name: f.metadata["check"](given[f.name], _dotted(key, f.name)) for f in _fields(cls) if f.name in given}
+
+
+def _fields(cls: type[_Part]) -> tuple[Any, ...]:
+    return fields(cls) if is_dataclass(cls) else ()
+
+
+def _known(cls: type[_Part], given: Mapping[Any, object], key: str) -> None:
+    """Refuses the first name that `cls` does not have, with the nearest that it does, here or in another part."""
+    siblings = [f.name for f in _fields(cls)]
+    for name, value in given.items():
+        if name in siblings:
+            continue
+        if cls is Policy and name in _LATER:
+            hint = f"leave {name} out; a policy has: {', '.join(siblings)}"
+            raise Bad("a part that this version of farthing does not have yet", name, hint)
+        guess = nearest(str(name), siblings)
+        # A right name in the wrong table beats a similar one in this.
+        moved = next((n for n in _everywhere() if n.rpartition(".")[2] == name and (key or cls is Policy)), None)
+        if cls is ModelPrice and isinstance(value, Mapping):
+            whole = f"{key}.{name}".partition(".")[2].replace('"', "")
+            hint = f'a model name with a dot is quoted: models."{whole}"'
+        elif moved or guess:
+            hint = f'did you mean "{moved or _dotted(key, guess)}"?'
+        else:
+            hint = f"valid here: {', '.join(siblings)}"
+        raise Bad("unknown key", _dotted(key, name), hint)
+
+
+def _everywhere() -> Iterator[str]:
+    for part in _fields(Policy):
+        yield part.name
+        yield from (f"{part.name}.{f.name}" for f in _fields(part.metadata.get("part") or _Part))
+
+
+def _part(cls: type[_P], value: object, key: str) -> _P:
+    if isinstance(value, cls):
+        return value
+    given = _table(value, key, f" (in Python a {cls.__name__} or a dict)")
+    _known(cls, given, key)
+    for f in _fields(cls):
+        if f.name not in given and f.default is MISSING and f.default_factory is MISSING:
+            raise Bad("missing key", _dotted(key, f.name))
+    return cls(**_values(cls, given, key))
+
+
+def _check(check: Callable[..., object]) -> dict[str, Any]:
+    return {"check": check}
+
+
+def _or_none(check: Callable[[object, str], object]) -> Callable[[object, str], object]:
+    return lambda value, key: None if value is None else check(value, key)
+
+
+def _stage(cls: type[_Part]) -> dict[str, Any]:
+    """The metadata of a part that None turns off; so does false, as TOML has no null."""
+    return {"part": cls} | _check(lambda v, key: None if v is None or v is False else _part(cls, v, key))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache(_Part):
+    """The exact cache: an equal request is answered from memory.
+
+    Args:
+        max_bytes: what it may hold, in bytes, >= 1; also a text ("256MiB" = 2**28, "1GB" = 10**9). The least useful go.
+        ttl: seconds until an answer is too old, > 0, at most 100 years; also a text ("30m", "1h", "7d"); None (in TOML
+            "never") = never.
+        mode: "on"; "off"; "read_only" (answers, does not store); "write_only" (stores, does not answer); "refresh"
+            (asks again and stores the new answer in place of the old).
+        deterministic_only: only requests with temperature 0 or a seed.
+        scope: a stable name, 1 to 128 characters, that takes the place of the tenant (API key, organization, project)
+            in the cache key; for keys that rotate. None = the tenant. Not a secret: it may be shown.
+        ignore_headers: extra request headers that do not make a request another one. Kept in lower case, sorted.
+        name: clients of one process that give the same name share a cache; None = the process's own.
+
+    Raises:
+        PolicyError: a wrong type, a value out of range, an unknown name.
+    """
+
+    max_bytes: int = field(default=256 * 1024 * 1024, metadata=_check(_max_bytes))
+    ttl: float | None = field(default=86400.0, metadata=_check(_ttl))
+    mode: Mode = field(default="on", metadata=_check(_mode))
+    deterministic_only: bool = field(default=False, metadata=_check(_flag))
+    scope: str | None = field(default=None, metadata=_check(_or_none(text)))
+    ignore_headers: tuple[str, ...] = field(default=(), metadata=_check(_headers))
+    name: str | None = field(default=None, metadata=_check(_or_none(text)))
+
+    if TYPE_CHECKING:  # what may be given is wider than what is kept
+
+        def __init__(
+            self,
+            *,
+            max_bytes: int | str = ...,
+            ttl: float | str | None = ...,
+            mode: Mode = ...,
+            deterministic_only: bool = ...,
+            scope: str | None = ...,
+            ignore_headers: Iterable[str] = ...,
+            name: str | None = ...,
+        ) -> None: ...
+
+
+@dataclass(frozen=True)
+class ModelPrice(_Part):
+    """What a model costs, in USD per million tokens; kept as an exact Decimal.
+
+    Args:
+        input: prompt tokens, 0 to 1,000,000 with at most 6 decimals. A float is taken by its `repr` (2.5 is 2.5).
+        output: completion tokens, the same range.
+        cached_input: prompt tokens that the upstream read from its own cache; None = as `input`.
+        cache_write: prompt tokens that the upstream wrote to its own cache; None = as `input`.
+
+    Raises:
+        PolicyError: not a number, not finite, out of range, or more than 6 decimals.
+    """
+
+    input: Decimal = field(metadata=_check(_price))
+    output: Decimal = field(metadata=_check(_price))
+    _: KW_ONLY
+    cached_input: Decimal | None = field(default=None, metadata=_check(_or_none(_price)))
+    cache_write: Decimal | None = field(default=None, metadata=_check(_or_none(_price)))
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            input: Decimal | str | float,
+            output: Decimal | str | float,
+            *,
+            cached_input: Decimal | str | float | None = ...,
+            cache_write: Decimal | str | float | None = ...,
+        ) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy(_Part):
+    """What farthing may do for a client. Immutable, hashable, picklable; equal when every value is.
+
+    Args:
+        cache: the exact cache; None (in TOML `cache = false`) = no cache.
+        models: prices of the user's own by model name; they win over farthing's table.
+        aliases: name in the request -> name that the upstream knows. An alias of an alias is refused.
+        strict: raise where farthing itself fails, rather than go on without it.
+
+    Raises:
+        PolicyError: a wrong type, a value out of range, an unknown name, aliases that run in a circle.
+    """
+
+    cache: Cache | None = field(default_factory=Cache, metadata=_stage(Cache))
+    models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=_check(_models))
+    aliases: Mapping[str, str] = field(default_factory=dict, metadata=_check(_aliases))
+    strict: bool = field(default=False, metadata=_check(_flag))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Policy:
+        """The policy of a dict with the names of the dataclasses. Raises PolicyError."""
+        with _reported("the policy"):
+            return _part(cls, values, "")
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Policy:
+        """The policy of a TOML file (UTF-8). Raises PolicyError, with the line for a syntax error."""
+        return _from_file(path, "")
+
+    @classmethod
+    def resolve(cls, policy: Policy | str | os.PathLike[str] | Mapping[str, object] | None) -> Policy:
+        """What a client was given, as a policy: itself, a path, a dict; None = the file that the environment variable
+        FARTHING_POLICY names, or the default when it is unset or empty. Raises PolicyError."""
+        if isinstance(policy, Policy):
+            return policy
+        if policy is None:
+            path = os.environ.get(ENV)
+            return _from_file(path, f" (named by {ENV})") if path else cls()
+        if isinstance(policy, Mapping):
+            return cls.from_dict(policy)
+        if isinstance(policy, str | os.PathLike):
+            return cls.from_toml(policy)
+        raise PolicyError(explain("policy must be a Policy, a path, a dict or None", value=shown(policy)))
+
+    def to_core(self) -> str:
+        """The policy as JSON for the Rust core: sorted keys, prices as decimal texts, equal for equal policies."""
+        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def __hash__(self) -> int:
+        return hash(self.to_core())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mappingproxy does not pickle.
+        return Policy.from_dict, ({n: dict(v) if isinstance(v, Mapping) else v for n, v in vars(self).items()},)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, _Part):
+        return {f.name: _plain(getattr(value, f.name)) for f in _fields(type(value))}
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return _digits(value) if isinstance(value, Decimal) else value
+
+
+def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:
+    import sys
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    name = os.fsdecode(path)
+    where = f"{name}{origin}"
+    try:
+        with open(os.path.expanduser(name), "rb") as file:
+            raw = file.read()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        hint = f"looked for it at {os.path.abspath(name)}" if isinstance(error, FileNotFoundError) else ""
+        raise PolicyError(explain(f"cannot read the policy {where}", value=reason, hint=hint)) from error
+    try:
+        # utf-8-sig: Windows editors put a mark in front that TOML does not know. Decimal: 2.50 stays what was written.
+        content = tomllib.loads(raw.decode("utf-8-sig"), parse_float=Decimal)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise PolicyError(explain("not UTF-8", where=where, value=f"line {line}", hint="save it as UTF-8")) from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise PolicyError(explain("invalid TOML", where=where, value=reason)) from None
+    with _reported(where):
+        return _part(Policy, content, "")

@@ -1,0 +1,68 @@
+//! The policy as the core sees it. Python checks what users write; this only reads the checked form.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::context::Mode;
+use crate::error::{Error, Result};
+
+/// Written by `Policy.to_core()`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub cache: Option<CacheConfig>,
+    #[serde(default)]
+    pub models: BTreeMap<String, ModelConfig>,
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
+    #[serde(default)]
+    pub strict: bool,
+}
+
+/// The exact cache.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheConfig {
+    /// Bytes.
+    pub max_bytes: u64,
+    /// Seconds; None = no end.
+    pub ttl: Option<f64>,
+    pub mode: String,
+    pub deterministic_only: bool,
+    pub scope: Option<String>,
+    pub ignore_headers: Vec<String>,
+    /// Sets this cache apart from others with the same settings.
+    pub name: Option<String>,
+}
+
+/// A user's own price: USD per million tokens, as decimal text.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    pub input: String,
+    pub output: String,
+    pub cached_input: Option<String>,
+    pub cache_write: Option<String>,
+}
+
+impl Config {
+    /// # Errors
+    /// [`Error::Config`] when `text` is not what `Policy.to_core()` writes.
+    pub fn from_json(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|error| Error::Config(format!("policy: {error}")))
+    }
+}
+
+impl CacheConfig {
+    /// # Errors
+    /// [`Error::Config`] for a mode that does not exist.
+    pub fn mode(&self) -> Result<Mode> {
+        Mode::from_name(&self.mode).ok_or_else(|| Error::Config(format!("unknown cache mode: {}", self.mode)))
+    }
+
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    }
+}

@@ -1,0 +1,126 @@
+//! One policy's engine: its cache, its flights, its prices, its pipeline. Clients with the same policy share one.
+//!
+//! The one door into the core, for every front end. What is specific to Python is in `py/`.
+
+use std::collections::BTreeMap;
+use std::future;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+
+use crate::config::Config;
+use crate::context::{Context, Mode};
+use crate::error::{Error, Result};
+use crate::exchange::{Body, Request, Response};
+use crate::key::Scope;
+use crate::ledger::{ModelPrice, PriceTable};
+use crate::pipeline::Pipeline;
+use crate::stages::cache::CacheStage;
+use crate::stream::is_usage_only_chunk;
+use crate::upstream::Upstream;
+
+/// See the module.
+pub struct Engine {
+    aliases: BTreeMap<String, String>,
+    prices: Arc<PriceTable>,
+    cache: Arc<CacheStage>,
+    mode: Mode,
+    scope: Scope,
+    strict: bool,
+    pipeline: Arc<Pipeline>,
+}
+
+impl Engine {
+    /// `salt`: 32 random bytes of the process, which keep API keys out of the cache keys.
+    ///
+    /// # Errors
+    /// [`Error::Config`]
+    pub fn new(config: Config, salt: [u8; 32]) -> Result<Self> {
+        let mut own_prices = BTreeMap::new();
+        for (model, price) in &config.models {
+            let parsed = ModelPrice::parse(
+                &price.input,
+                &price.output,
+                price.cached_input.as_deref(),
+                price.cache_write.as_deref(),
+            );
+            let parsed = parsed.map_err(|error| Error::Config(format!("models.{model}: {error}")))?;
+            own_prices.insert(model.clone(), parsed);
+        }
+        let prices = Arc::new(PriceTable::bundled().with_overrides(own_prices));
+        // A cache that is turned off is a stage that lets everything pass: the ledger still wants to know.
+        let off = config.cache.is_none();
+        let (max_bytes, ttl, deterministic_only, mode, name, ignored_headers) = match config.cache {
+            Some(cache) => {
+                (cache.max_bytes, cache.ttl(), cache.deterministic_only, cache.mode()?, cache.scope, cache.ignore_headers)
+            }
+            None => (0, None, false, Mode::Off, None, Vec::new()),
+        };
+        let ignored_headers = ignored_headers.into_iter().map(|header| header.to_ascii_lowercase()).collect();
+        let cache = Arc::new(CacheStage::new(max_bytes, ttl, deterministic_only, off));
+        let pipeline = Pipeline::new(Arc::clone(&cache), Upstream::new(Arc::clone(&prices)));
+        let scope = Scope { salt, name, ignored_headers };
+        Ok(Self { aliases: config.aliases, prices, cache, mode, scope, strict: config.strict, pipeline })
+    }
+
+    pub fn prices(&self) -> &Arc<PriceTable> {
+        &self.prices
+    }
+
+    pub fn cache(&self) -> &Arc<CacheStage> {
+        &self.cache
+    }
+
+    /// The mode of calls that name none.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// The real name behind a name that the policy gives a model.
+    pub fn alias(&self, model: &str) -> Option<&str> {
+        self.aliases.get(model).map(String::as_str)
+    }
+
+    pub fn has_aliases(&self) -> bool {
+        !self.aliases.is_empty()
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// What the transport failed with; an upstream's error status is a response.
+    pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
+        let own = cx.patience.join(cx.limits);
+        let hides_usage = !request.asks_usage();
+        let result = self.pipeline.start().run(cx, request).await;
+        let mut response = match result {
+            Ok(response) => response,
+            Err(error) => {
+                cx.patience.leave(own);
+                return Err(error);
+            }
+        };
+        if let Body::Stream(events) = response.body {
+            response.body = if response.usage_added && hides_usage {
+                Body::Stream(Box::pin(events.filter(|event| {
+                    let hidden = event.as_ref().is_ok_and(|event| {
+                        event.data.contains("\"usage\"")
+                            && serde_json::from_str(&event.data).is_ok_and(|chunk| is_usage_only_chunk(&chunk))
+                    });
+                    future::ready(!hidden)
+                })))
+            } else {
+                Body::Stream(events)
+            };
+        }
+        Ok(response)
+    }
+}

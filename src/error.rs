@@ -1,0 +1,72 @@
+//! What can go wrong on the way to an answer. An upstream's 4xx or 5xx is not here: that is a [`crate::exchange::Response`].
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+/// The part of an exchange that ran out of time, as httpx names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Connect,
+    Read,
+    Write,
+    Pool,
+}
+
+impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Pool => "pool",
+        }
+    }
+}
+
+/// An error object of whoever sends in our place (a Python exception); the core only hands it back.
+#[derive(Clone)]
+pub struct Foreign(pub Arc<dyn Any + Send + Sync>);
+
+impl fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Foreign")
+    }
+}
+
+/// Cheap to clone, because every waiter of a shared flight gets its own.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error("no answer within the {} timeout", phase.name())]
+    Timeout { phase: Phase, cause: Option<Foreign> },
+    #[error("{message}")]
+    Connection { message: Arc<str>, cause: Option<Foreign> },
+    /// The sender raised something that is no transport error: not retried, raised as it is.
+    #[error("the http client raised an error")]
+    Raised(Foreign),
+    /// The task that did the work for several callers ended without a result (its event loop closed, it panicked).
+    #[error("the shared call was lost")]
+    FlightLost,
+    #[error("{0}")]
+    Config(String),
+    /// farthing's own failure. The caller falls back to the plain call.
+    #[error("farthing failed: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    pub fn connection(message: impl Into<Arc<str>>) -> Self {
+        Self::Connection { message: message.into(), cause: None }
+    }
+
+    pub fn timeout(phase: Phase) -> Self {
+        Self::Timeout { phase, cause: None }
+    }
+
+    /// Whether another attempt could succeed, by the SDK's rules: timeouts and connection errors.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Timeout { .. } | Self::Connection { .. })
+    }
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,172 @@
+//! How long callers wait and how often they try, when several of them share one piece of work.
+//!
+//! Timeouts and retries are not part of the cache key, so equal requests with different ones meet in one flight. The work
+//! goes on as long as its most patient waiter wants it to; a less patient one leaves earlier, with what it would have
+//! seen alone. The rules of the retries themselves are in `upstream/retry.rs`.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::sync::watch;
+
+use crate::error::Error;
+
+/// One caller's limits. A time of None means: as long as it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub connect: Option<Duration>,
+    /// The longest silence of the upstream while it is read, also before its first byte.
+    pub read: Option<Duration>,
+    pub write: Option<Duration>,
+    /// Attempts beyond the first.
+    pub max_retries: u32,
+}
+
+/// An attempt that failed and was (or could have been) retried.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    Status { status: u16, headers: HeaderMap, body: Bytes },
+    Error(Error),
+}
+
+/// A waiter's membership; see [`Patience::join`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaiterId(u64);
+
+struct Waiter {
+    id: WaiterId,
+    limits: Limits,
+    /// Attempts of this waiter that are used up: failures since it joined, and stalls that only it had no patience for.
+    used: u32,
+    since: Instant,
+}
+
+struct State {
+    waiters: Vec<Waiter>,
+    next_id: u64,
+    last_failure: Option<Failure>,
+    progress: Instant,
+}
+
+/// Shared by the work and by those who wait for it.
+pub struct Patience {
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let state = State { waiters: Vec::new(), next_id: 0, last_failure: None, progress: Instant::now() };
+        Self { state: Mutex::new(state), changed: watch::Sender::new(0) }
+    }
+}
+
+impl Patience {
+    pub fn join(&self, limits: Limits) -> WaiterId {
+        let mut state = self.lock();
+        let id = WaiterId(state.next_id);
+        state.next_id += 1;
+        state.waiters.push(Waiter { id, limits, used: 0, since: Instant::now() });
+        drop(state);
+        self.notify();
+        id
+    }
+
+    /// Returns how many waiters are left.
+    pub fn leave(&self, id: WaiterId) -> usize {
+        let mut state = self.lock();
+        state.waiters.retain(|waiter| waiter.id != id);
+        state.waiters.len()
+    }
+
+    pub fn waiters(&self) -> usize {
+        self.lock().waiters.len()
+    }
+
+    /// Wakes everybody who waits on [`Self::subscribe`].
+    pub fn notify(&self) {
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Something moved: bytes went out or came in, or an attempt began.
+    pub fn touch(&self) {
+        self.lock().progress = Instant::now();
+    }
+
+    /// Nothing will move for `pause`, by intent; it does not count as silence.
+    pub fn pauses(&self, pause: Duration) {
+        self.lock().progress = Instant::now() + pause;
+    }
+
+    /// The longest of all waiters' times for connecting.
+    pub fn connect(&self) -> Option<Duration> {
+        longest(&self.lock().waiters, |limits| limits.connect)
+    }
+
+    /// When the upstream has been silent for longer than every waiter allows; None means never.
+    pub fn stalls_at(&self) -> Option<Instant> {
+        let state = self.lock();
+        let read = longest(&state.waiters, |limits| limits.read)?;
+        Some(state.progress + read)
+    }
+
+    /// Notes a failed attempt, and says whether anybody wants another.
+    pub fn failed(&self, failure: Failure) -> bool {
+        let mut state = self.lock();
+        for waiter in &mut state.waiters {
+            waiter.used += 1;
+        }
+        let retry = state.waiters.iter().any(|waiter| waiter.used <= waiter.limits.max_retries);
+        state.last_failure = Some(failure);
+        drop(state);
+        self.notify();
+        retry
+    }
+
+    /// The failure with which this waiter gives up, if it has no retries left.
+    pub fn gives_up(&self, id: WaiterId) -> Option<Failure> {
+        let state = self.lock();
+        let waiter = state.waiters.iter().find(|waiter| waiter.id == id)?;
+        (waiter.used > waiter.limits.max_retries).then(|| state.last_failure.clone()).flatten()
+    }
+
+    /// When this waiter's own read timeout runs out, if others are more patient than it is; the work itself times out
+    /// for the most patient one.
+    pub fn own_stall(&self, id: WaiterId) -> Option<Instant> {
+        let state = self.lock();
+        let waiter = state.waiters.iter().find(|waiter| waiter.id == id)?;
+        let own = waiter.limits.read?;
+        if longest(&state.waiters, |limits| limits.read) == Some(own) {
+            return None;
+        }
+        Some(state.progress.max(waiter.since) + own)
+    }
+
+    /// Uses up an attempt of this waiter for a stall that only it had no patience for; false when none is left.
+    pub fn stalled(&self, id: WaiterId) -> bool {
+        let mut state = self.lock();
+        let Some(waiter) = state.waiters.iter_mut().find(|waiter| waiter.id == id) else { return false };
+        waiter.used += 1;
+        waiter.since = Instant::now();
+        waiter.used <= waiter.limits.max_retries
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn longest(waiters: &[Waiter], time: impl Fn(&Limits) -> Option<Duration>) -> Option<Duration> {
+    let mut longest = Duration::ZERO;
+    for waiter in waiters {
+        longest = longest.max(time(&waiter.limits)?);
+    }
+    // Nobody waits: the work is about to be cancelled, and must not time out before that.
+    if waiters.is_empty() { None } else { Some(longest) }
+}

@@ -1,0 +1,243 @@
+//! Equal requests in flight make one upstream call.
+//!
+//! The work is a task of its own. What it receives goes into a log; every waiter reads the log from the beginning, at its
+//! own pace and with its own patience. The last waiter who leaves cancels the work. Which requests may share, and what is
+//! stored, is decided in `stages/cache.rs`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::task::AbortHandle;
+
+use crate::error::{Error, Result};
+use crate::key::Key;
+use crate::ledger::{Money, Usage};
+use crate::patience::{Failure, Limits, Patience, WaiterId};
+use crate::stream::sse::Event;
+
+/// Status and headers of the answer.
+#[derive(Clone, Debug)]
+pub struct Head {
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// Events follow.
+    pub streams: bool,
+    /// Somebody asked for a usage chunk: waiters who did not ask must not see it.
+    pub usage_added: bool,
+}
+
+/// How the work ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// A plain answer, whatever its status.
+    Full(Bytes),
+    /// A stream that ended; `assembled` is the plain body that it amounts to, if it ended well.
+    Stream { assembled: Option<Bytes> },
+}
+
+/// What has come in so far.
+#[derive(Default)]
+pub struct Log {
+    pub head: Option<Head>,
+    pub events: Vec<Event>,
+    pub end: Option<Result<End>>,
+}
+
+/// One piece of work that several callers may wait for.
+pub struct Flight {
+    pub patience: Arc<Patience>,
+    log: Mutex<Log>,
+    price: Mutex<(Option<Usage>, Option<Money>)>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+impl Flight {
+    /// Changes the log and wakes the waiters. After the end nothing changes any more.
+    pub fn record(&self, change: impl FnOnce(&mut Log)) {
+        {
+            let mut log = lock(&self.log);
+            if log.end.is_some() {
+                return;
+            }
+            change(&mut log);
+        }
+        self.patience.notify();
+    }
+
+    pub fn read<T>(&self, look: impl FnOnce(&Log) -> T) -> T {
+        look(&lock(&self.log))
+    }
+
+    /// Notes what the work used and cost; read by those who did not pay for it.
+    pub fn set_price(&self, usage: Option<Usage>, cost: Option<Money>) {
+        *lock(&self.price) = (usage, cost);
+    }
+
+    pub fn price(&self) -> (Option<Usage>, Option<Money>) {
+        lock(&self.price).clone()
+    }
+
+    fn is_over(&self) -> bool {
+        self.read(|log| log.end.is_some())
+    }
+}
+
+/// Ends the flight as lost when the work goes away without an end: its task was aborted, it panicked.
+pub struct Landing(pub Arc<Flight>);
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.0.record(|log| log.end = Some(Err(Error::FlightLost)));
+    }
+}
+
+/// The flights that may be joined.
+#[derive(Default)]
+pub struct Flights(Mutex<HashMap<Key, Arc<Flight>>>);
+
+/// What [`Flights::board`] found.
+pub enum Boarding<T> {
+    /// Somebody else's work, still running.
+    Joined(Seat),
+    /// New work: the caller starts it.
+    Leads(Seat),
+    /// `settled` had the answer by now.
+    Settled(T),
+}
+
+impl Flights {
+    /// Joins the flight for `key`, or opens one. `settled` is asked in between, under the lock: an equal flight may have
+    /// landed and stored its answer since the caller looked.
+    pub fn board<T>(
+        self: &Arc<Self>,
+        key: Key,
+        limits: Limits,
+        settled: impl FnOnce() -> Option<T>,
+    ) -> Boarding<T> {
+        let mut flights = lock(&self.0);
+        if let Some(flight) = flights.get(&key)
+            && !flight.is_over()
+        {
+            let id = flight.patience.join(limits);
+            return Boarding::Joined(Seat { flight: Arc::clone(flight), flights: Some((Arc::clone(self), key)), id });
+        }
+        if let Some(found) = settled() {
+            return Boarding::Settled(found);
+        }
+        let seat = Seat::alone(limits);
+        flights.insert(key, Arc::clone(&seat.flight));
+        Boarding::Leads(Seat { flights: Some((Arc::clone(self), key)), ..seat })
+    }
+
+    /// Takes a flight off the list: it has landed, and its answer is stored if it ever will be.
+    pub fn remove(&self, key: Key, flight: &Arc<Flight>) {
+        let mut flights = lock(&self.0);
+        if flights.get(&key).is_some_and(|listed| Arc::ptr_eq(listed, flight)) {
+            flights.remove(&key);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A waiter's place in a flight. Dropping it leaves; the last one out cancels the work.
+pub struct Seat {
+    pub flight: Arc<Flight>,
+    flights: Option<(Arc<Flights>, Key)>,
+    id: WaiterId,
+}
+
+impl Seat {
+    /// A seat in a flight that nobody can join.
+    pub fn alone(limits: Limits) -> Self {
+        let patience = Arc::new(Patience::default());
+        let id = patience.join(limits);
+        let flight =
+            Flight { patience, log: Mutex::default(), price: Mutex::default(), task: Mutex::default() };
+        Self { flight: Arc::new(flight), flights: None, id }
+    }
+
+    /// Tells the flight which task to cancel.
+    pub fn works(&self, task: AbortHandle) {
+        *lock(&self.flight.task) = Some(task);
+    }
+
+    /// Waits until `ready` finds something in the log, at most as long as this waiter has patience.
+    ///
+    /// # Errors
+    /// The flight's own error, or [`Error::Timeout`] for a waiter with less patience than the flight.
+    pub async fn wait<T>(&self, ready: impl Fn(&Log) -> Option<Result<T>>) -> Result<Waited<T>> {
+        let mut changed = self.flight.patience.subscribe();
+        loop {
+            changed.borrow_and_update();
+            if let Some(found) = self.flight.read(&ready) {
+                return found.map(Waited::Ready);
+            }
+            if let Some(failure) = self.flight.patience.gives_up(self.id) {
+                return match failure {
+                    Failure::Error(error) => Err(error),
+                    Failure::Status { status, headers, body } => {
+                        Ok(Waited::GaveUp(Head { status, headers, streams: false, usage_added: false }, body))
+                    }
+                };
+            }
+            let stall = self.flight.patience.own_stall(self.id);
+            let stalled = async {
+                match stall {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = stalled => {
+                    // Bytes may have come in while we slept: only a stall that still stands counts.
+                    let now = std::time::Instant::now();
+                    let stands = self.flight.patience.own_stall(self.id).is_some_and(|at| at <= now);
+                    if stands && !self.flight.patience.stalled(self.id) {
+                        return Err(Error::timeout(crate::error::Phase::Read));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a waiter got.
+pub enum Waited<T> {
+    Ready(T),
+    /// The flight goes on for others; this waiter has no retries left, and this was the last failed attempt.
+    GaveUp(Head, Bytes),
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Under the lock of the list, so that nobody joins a flight that is being cancelled.
+        let guard = self.flights.as_ref().map(|(flights, key)| (lock(&flights.0), *key));
+        if self.flight.patience.leave(self.id) > 0 {
+            return;
+        }
+        if let Some((mut listed, key)) = guard
+            && listed.get(&key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight))
+        {
+            listed.remove(&key);
+        }
+        if !self.flight.is_over()
+            && let Some(task) = lock(&self.flight.task).take()
+        {
+            task.abort();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

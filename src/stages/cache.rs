@@ -1,0 +1,225 @@
+//! Answered before? Then it costs nothing; and equal calls in flight make one call.
+//!
+//! The exact cache. What may be stored is in `cache/rules.rs`, where it is stored in `store/`, how the waiting is shared
+//! in `single_flight.rs`, what equal means in `key/`.
+
+pub mod flight;
+pub mod rules;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::Value;
+
+use crate::context::{Context, Mode};
+use crate::error::{Error, Result};
+use crate::exchange::{Body, Endpoint, Request, Response};
+use crate::key::Key;
+use crate::ledger::{Call, Money, Outcome, Usage};
+use crate::pipeline::{Next, Stage};
+use crate::single_flight::{Boarding, Flights, Seat};
+use crate::store::Entry;
+use crate::store::memory::MemoryStore;
+use crate::stream::{Kind, replay};
+
+/// How often a waiter starts again after the work that it shared was lost.
+const MOST_LOST_FLIGHTS: u32 = 3;
+
+/// Counts of one cache, over all clients that share it.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub hits: AtomicU64,
+    pub misses: AtomicU64,
+    pub stored: AtomicU64,
+}
+
+/// The stage; clients with the same policy share one.
+pub struct CacheStage {
+    store: MemoryStore,
+    flights: Arc<Flights>,
+    counters: Arc<Counters>,
+    ttl: Option<Duration>,
+    deterministic_only: bool,
+    off: bool,
+}
+
+impl CacheStage {
+    /// `ttl`: how long an answer is good for; None = until it is evicted. `off`: lets everything pass, whatever a call says.
+    pub fn new(max_bytes: u64, ttl: Option<Duration>, deterministic_only: bool, off: bool) -> Self {
+        Self {
+            store: MemoryStore::new(max_bytes),
+            flights: Arc::default(),
+            counters: Arc::default(),
+            ttl,
+            deterministic_only,
+            off,
+        }
+    }
+
+    pub fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Calls in flight that others can join.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// A stored answer that is still good for this caller.
+    pub fn find(&self, key: &Key, mode: Mode, ttl: Option<Duration>) -> Option<Arc<Entry>> {
+        if !mode.reads() {
+            return None;
+        }
+        let entry = self.store.get(key).filter(|entry| entry.is_fresh(ttl))?;
+        self.counters.hits.fetch_add(1, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// Notes a hit in the ledger and on the receipt.
+    pub fn note_hit(cx: &Context, endpoint: Endpoint, entry: &Entry) {
+        cx.receipt.update(|facts| {
+            facts.outcome = Some(Outcome::Hit);
+            facts.model_answered = entry.model_answered.as_deref().map(str::to_owned);
+            facts.usage = entry.usage.clone();
+            facts.cost = Some(Money::ZERO);
+            facts.saved = entry.cost;
+            facts.age = Some(entry.age());
+            facts.complete = true;
+        });
+        note_call(cx, endpoint, Outcome::Hit, entry.usage.clone(), entry.cost);
+    }
+
+    async fn fly(&self, cx: &Context, key: Key, request: &Request, next: &Next) -> Result<Response> {
+        let boarding = if cx.mode.reads() {
+            self.flights.board(key, cx.limits, || self.find(&key, cx.mode, cx.ttl))
+        } else {
+            // A fresh answer was asked for: an older call in flight is not one.
+            Boarding::Leads(Seat::alone(cx.limits))
+        };
+        match boarding {
+            Boarding::Settled(entry) => {
+                Self::note_hit(cx, request.endpoint, &entry);
+                Ok(replayed(&entry, request))
+            }
+            Boarding::Leads(seat) => {
+                self.counters.misses.fetch_add(1, Ordering::Relaxed);
+                cx.receipt.update(|facts| facts.outcome = Some(Outcome::Miss));
+                let work = flight::Work {
+                    flight: Arc::clone(&seat.flight),
+                    listed: cx.mode.reads().then(|| Arc::clone(&self.flights)),
+                    store: cx.mode.writes().then(|| self.store.clone()),
+                    counters: Arc::clone(&self.counters),
+                    ttl: self.lifetime(cx),
+                    key,
+                };
+                let cx = Context { patience: Arc::clone(&seat.flight.patience), ..cx.clone() };
+                let task = tokio::spawn(work.run(cx.clone(), request.clone(), next.clone()));
+                seat.works(task.abort_handle());
+                flight::land(seat, &cx, request, Outcome::Miss).await
+            }
+            Boarding::Joined(seat) => {
+                cx.receipt.update(|facts| facts.outcome = Some(Outcome::Joined));
+                flight::land(seat, cx, request, Outcome::Joined).await
+            }
+        }
+    }
+
+    fn lifetime(&self, cx: &Context) -> Option<Duration> {
+        match (cx.ttl, self.ttl) {
+            (Some(call), _) => Some(call),
+            (None, policy) => policy,
+        }
+    }
+}
+
+#[async_trait]
+impl Stage for CacheStage {
+    fn name(&self) -> &'static str {
+        "cache"
+    }
+
+    async fn call(&self, cx: &Context, request: Request, next: Next) -> Result<Response> {
+        let cacheable = !self.off && cx.mode != Mode::Off && rules::is_cacheable(&request, self.deterministic_only);
+        let Some(key) = request.key().filter(|_| cacheable) else {
+            return bypass(cx, request, next).await;
+        };
+        if let Some(entry) = self.find(&key, cx.mode, cx.ttl) {
+            Self::note_hit(cx, request.endpoint, &entry);
+            return Ok(replayed(&entry, &request));
+        }
+        let mut lost = 0;
+        loop {
+            match self.fly(cx, key, &request, &next).await {
+                Err(Error::FlightLost) if lost < MOST_LOST_FLIGHTS => lost += 1,
+                Err(Error::FlightLost) => return bypass(cx, request, next).await,
+                Err(error) => {
+                    note_call(cx, request.endpoint, Outcome::Error, None, None);
+                    cx.receipt.update(|facts| facts.complete = true);
+                    return Err(error);
+                }
+                landed => return landed,
+            }
+        }
+    }
+}
+
+/// Runs the rest without reading or storing anything.
+pub async fn bypass(cx: &Context, request: Request, next: Next) -> Result<Response> {
+    cx.receipt.update(|facts| facts.outcome = Some(Outcome::Bypass));
+    let endpoint = request.endpoint;
+    let result = next.run(cx, request).await;
+    let outcome = match &result {
+        Ok(response) if response.is_success() => Outcome::Bypass,
+        _ => Outcome::Error,
+    };
+    note_call(cx, endpoint, outcome, None, None);
+    result
+}
+
+/// Notes a call in the ledger; `usage` and `saved` are what was not paid for.
+pub fn note_call(cx: &Context, endpoint: Endpoint, outcome: Outcome, usage: Option<Usage>, saved: Option<Money>) {
+    let facts = cx.receipt.facts();
+    cx.ledger.record_call(Call {
+        endpoint,
+        model_asked: facts.model_asked,
+        model_answered: facts.model_answered,
+        tag: cx.tag.as_deref().map(str::to_owned),
+        outcome,
+        usage,
+        saved,
+    });
+}
+
+/// A stored answer in the form that this request asks for.
+fn replayed(entry: &Entry, request: &Request) -> Response {
+    let mut headers = HeaderMap::with_capacity(entry.headers.len() + 1);
+    headers.extend(entry.headers.iter().cloned());
+    headers.insert("x-farthing-cache", HeaderValue::from_static("hit"));
+    let stored = Response {
+        status: 200,
+        headers,
+        body: Body::Full(entry.body.clone()),
+        usage_added: false,
+        whole: Arc::default(),
+    };
+    if request.is_stream() { streamed(stored, request) } else { stored }
+}
+
+/// A plain answer as the events that a stream would have brought; left as it is if it has no such form.
+fn streamed(response: Response, request: &Request) -> Response {
+    let Some(kind) = Kind::of(request.endpoint) else { return response };
+    let Body::Full(body) = &response.body else { return response };
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return response };
+    let events: Bytes = replay(kind, &value, request.asks_usage());
+    let mut headers = response.headers;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    Response { headers, body: Body::Full(events), ..response }
+}

@@ -1,0 +1,234 @@
+//! One shared call: the work that fills the flight's log, and how each waiter reads its own answer out of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::{HeaderValue, header};
+
+use super::{Counters, note_call, rules, streamed};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::exchange::{Body, Request, Response};
+use crate::key::Key;
+use crate::ledger::Outcome;
+use crate::pipeline::Next;
+use crate::single_flight::{End, Flight, Flights, Head, Landing, Log, Seat, Waited};
+use crate::store::Entry;
+use crate::store::memory::MemoryStore;
+use crate::stream::sse::Event;
+
+/// What the task of a flight needs.
+pub struct Work {
+    pub flight: Arc<Flight>,
+    /// The list that it stands on until it has landed.
+    pub listed: Option<Arc<Flights>>,
+    /// Where a good answer goes; None = nowhere.
+    pub store: Option<MemoryStore>,
+    pub counters: Arc<Counters>,
+    pub ttl: Option<Duration>,
+    pub key: Key,
+}
+
+impl Work {
+    /// Makes the call, writes the log, stores the answer.
+    pub async fn run(self, cx: Context, request: Request, next: Next) {
+        let landing = Landing(Arc::clone(&self.flight));
+        let end = self.work(&cx, &request, next).await;
+        let facts = cx.receipt.facts();
+        self.flight.set_price(facts.usage, facts.cost);
+        // Stored before it leaves the list: whoever does not find the flight finds the answer.
+        if let Ok(end) = &end {
+            self.keep(&cx, &request, end);
+        }
+        if let Some(flights) = &self.listed {
+            flights.remove(self.key, &self.flight);
+        }
+        self.flight.record(|log| log.end = Some(end));
+        drop(landing);
+    }
+
+    async fn work(&self, cx: &Context, request: &Request, next: Next) -> Result<End> {
+        let response = next.run(cx, request.clone()).await?;
+        let head = Head {
+            status: response.status,
+            headers: response.headers.clone(),
+            streams: matches!(response.body, Body::Stream(_)),
+            usage_added: response.usage_added || request.asks_usage(),
+        };
+        self.flight.record(|log| log.head = Some(head));
+        match response.body {
+            Body::Full(body) => Ok(End::Full(body)),
+            Body::Stream(mut events) => {
+                while let Some(event) = events.next().await {
+                    let event = event?;
+                    self.flight.record(|log| log.events.push(event));
+                }
+                Ok(End::Stream { assembled: response.whole.get().cloned() })
+            }
+        }
+    }
+
+    fn keep(&self, cx: &Context, request: &Request, end: &End) {
+        let Some(store) = &self.store else { return };
+        let Some(head) = self.flight.read(|log| log.head.clone()) else { return };
+        let body = match end {
+            End::Full(body) => body,
+            End::Stream { assembled: Some(body) } => body,
+            End::Stream { assembled: None } => return,
+        };
+        if head.status != 200 || !rules::is_good_answer(request.endpoint, body, rules::sets_limit(request)) {
+            return;
+        }
+        let facts = cx.receipt.facts();
+        let mut headers = head.headers;
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let entry = Entry::new(
+            request.endpoint,
+            body.clone(),
+            &headers,
+            facts.usage,
+            facts.model_answered,
+            facts.cost,
+            cx.tag.clone(),
+            self.ttl,
+        );
+        store.put(self.key, Arc::new(entry));
+        self.counters.stored.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits for a waiter's answer in the form it asked for. `outcome` is what the ledger gets when the answer is good.
+pub async fn land(seat: Seat, cx: &Context, request: &Request, outcome: Outcome) -> Result<Response> {
+    let wants_stream = request.is_stream();
+    let waited = seat
+        .wait(|log| match (&log.head, &log.end) {
+            (Some(head), _) if wants_stream && head.streams => Some(Ok((head.clone(), None))),
+            // The stream broke; a plain call of its own would have been tried again.
+            (Some(head), Some(Err(_))) if head.streams => Some(Err(Error::FlightLost)),
+            (_, Some(Err(error))) => Some(Err(error.clone())),
+            (Some(head), Some(Ok(end))) => Some(Ok((head.clone(), Some(end.clone())))),
+            _ => None,
+        })
+        .await?;
+    let (head, end) = match waited {
+        Waited::Ready(found) => found,
+        Waited::GaveUp(head, body) => (head, Some(End::Full(body))),
+    };
+    let mut response = Response {
+        status: head.status,
+        headers: head.headers,
+        body: Body::Full(Bytes::new()),
+        usage_added: head.usage_added,
+        whole: Arc::default(),
+    };
+    if wants_stream && head.streams {
+        response.body = Body::Stream(Box::pin(read_events(seat, cx.clone(), request.clone(), outcome)));
+        return Ok(response);
+    }
+    match end {
+        Some(End::Full(body)) => {
+            response.body = Body::Full(body);
+            settle(&seat, cx, request, if response.is_success() { outcome } else { Outcome::Error });
+            if wants_stream && response.status == 200 && outcome == Outcome::Joined && !is_event_stream(&response) {
+                response = streamed(response, request);
+            }
+            Ok(response)
+        }
+        Some(End::Stream { assembled: Some(body) }) => {
+            response.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response.body = Body::Full(body);
+            settle(&seat, cx, request, outcome);
+            Ok(response)
+        }
+        // A stream that came to no whole answer is nothing to a waiter who wants one: it makes its own call.
+        _ => Err(Error::FlightLost),
+    }
+}
+
+fn is_event_stream(response: &Response) -> bool {
+    crate::upstream::http::is_event_stream(response.status, &response.headers)
+}
+
+/// Notes how the call came out. A joined call saved what the flight cost.
+fn settle(seat: &Seat, cx: &Context, request: &Request, outcome: Outcome) {
+    let (usage, saved) = if outcome == Outcome::Joined { seat.flight.price() } else { (None, None) };
+    cx.receipt.update(|facts| {
+        facts.complete = true;
+        if outcome == Outcome::Joined {
+            facts.usage.clone_from(&usage);
+            facts.cost = Some(crate::ledger::Money::ZERO);
+            facts.saved = saved;
+        }
+    });
+    note_call(cx, request.endpoint, outcome, usage, saved);
+}
+
+/// The flight's events from the first on, as far as they have come, then as they come.
+fn read_events(
+    seat: Seat,
+    cx: Context,
+    request: Request,
+    outcome: Outcome,
+) -> impl futures_util::Stream<Item = Result<Event>> + Send {
+    let reader = Reader { seat, cx, request, outcome, at: 0, over: false, settled: false };
+    stream::unfold(reader, |mut reader| async move {
+        if reader.over {
+            return None;
+        }
+        let at = reader.at;
+        let next = |log: &Log| match (log.events.get(at), &log.end) {
+            (Some(event), _) => Some(Ok(Some(event.clone()))),
+            (None, Some(Err(error))) => Some(Err(error.clone())),
+            (None, Some(Ok(_))) => Some(Ok(None)),
+            (None, None) => None,
+        };
+        match reader.seat.wait(next).await {
+            Ok(Waited::Ready(Some(event))) => {
+                reader.at += 1;
+                Some((Ok(event), reader))
+            }
+            Ok(Waited::Ready(None) | Waited::GaveUp(..)) => {
+                reader.settle(reader.outcome);
+                None
+            }
+            Err(error) => {
+                reader.over = true;
+                reader.settle(Outcome::Error);
+                // The answer has begun: it cannot be made anew behind the reader's back.
+                let error = match error {
+                    Error::FlightLost => Error::connection("the shared stream broke off"),
+                    other => other,
+                };
+                Some((Err(error), reader))
+            }
+        }
+    })
+}
+
+/// One waiter's cursor on a streamed flight.
+struct Reader {
+    seat: Seat,
+    cx: Context,
+    request: Request,
+    outcome: Outcome,
+    at: usize,
+    over: bool,
+    settled: bool,
+}
+
+impl Reader {
+    fn settle(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.settled, true) {
+            settle(&self.seat, &self.cx, &self.request, outcome);
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.settle(self.outcome);
+    }
+}

@@ -1,0 +1,158 @@
+//! Which calls may be answered from the cache, and which answers may be kept. When in doubt: not.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::exchange::{Endpoint, Request};
+
+/// Request fields that tie a call to state on the server.
+const STATE_FIELDS: [&str; 2] = ["previous_response_id", "conversation"];
+
+/// Request fields whose effect or answer is not in the request: a web search, audio out (large, and each one expires).
+const EFFECT_FIELDS: [&str; 2] = ["web_search_options", "audio"];
+
+/// Whether a request may be looked up, shared and stored at all.
+pub fn is_cacheable(request: &Request, deterministic_only: bool) -> bool {
+    if request.endpoint == Endpoint::Other || !request.has("model") && !request.has("prompt") {
+        return false;
+    }
+    let is_true = |name| request.raw(name) == Some(b"true");
+    if is_true("store") || is_true("background") {
+        return false;
+    }
+    if STATE_FIELDS.iter().chain(&EFFECT_FIELDS).any(|name| request.has(name)) {
+        return false;
+    }
+    if request.get::<Vec<String>>("modalities").is_some_and(|kinds| kinds.iter().any(|kind| kind == "audio")) {
+        return false;
+    }
+    // A prompt template lives on the server and changes there, unless its version is pinned.
+    if request.endpoint == Endpoint::Responses
+        && request.has("prompt")
+        && request.get::<Value>("prompt").is_none_or(|prompt| !prompt.get("version").is_some_and(Value::is_string))
+    {
+        return false;
+    }
+    if has_hosted_tool(request) {
+        return false;
+    }
+    !deterministic_only || is_deterministic(request)
+}
+
+/// Tools that the server runs have effects, or see a world that changes. The caller runs `function` and `custom` ones.
+fn has_hosted_tool(request: &Request) -> bool {
+    #[derive(Deserialize)]
+    struct Tool<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Option<Cow<'a, str>>,
+    }
+    let Some(raw) = request.raw("tools") else { return false };
+    match serde_json::from_slice::<Option<Vec<Tool<'_>>>>(raw) {
+        Ok(tools) => tools.unwrap_or_default().iter().any(|tool| !matches!(tool.kind.as_deref(), Some("function" | "custom"))),
+        Err(_) => true,
+    }
+}
+
+fn is_deterministic(request: &Request) -> bool {
+    request.endpoint == Endpoint::Embeddings
+        || request.get::<f64>("temperature") == Some(0.0)
+        || request.has("seed")
+}
+
+/// Whether the user set the limit at which an answer may have been cut: then the cut answer is the answer asked for.
+pub fn sets_limit(request: &Request) -> bool {
+    ["max_tokens", "max_completion_tokens", "max_output_tokens"].iter().any(|name| request.has(name))
+}
+
+/// Whether a plain body is a complete, good answer.
+pub fn is_good_answer(endpoint: Endpoint, body: &[u8], user_set_limit: bool) -> bool {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
+    if body.get("error").is_some_and(|error| !error.is_null()) {
+        return false;
+    }
+    match endpoint {
+        Endpoint::Chat => good_chat(&body, user_set_limit),
+        Endpoint::Responses => good_response(&body, user_set_limit),
+        Endpoint::Embeddings => body.get("data").and_then(Value::as_array).is_some_and(|data| {
+            !data.is_empty() && data.iter().all(|item| !is_empty(item.get("embedding")))
+        }),
+        Endpoint::Other => false,
+    }
+}
+
+fn good_chat(body: &Value, user_set_limit: bool) -> bool {
+    let Some(choices) = body.get("choices").and_then(Value::as_array) else { return false };
+    !choices.is_empty()
+        && choices.iter().all(|choice| {
+            let finished = match choice.get("finish_reason").and_then(Value::as_str) {
+                Some("stop" | "tool_calls" | "function_call") => true,
+                Some("length") => user_set_limit,
+                _ => false,
+            };
+            let Some(message) = choice.get("message") else { return false };
+            let calls = message.get("tool_calls").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let legacy = message.get("function_call").filter(|call| !call.is_null());
+            let arguments_parse = calls
+                .iter()
+                .filter(|call| call.get("function").is_some())
+                .map(|call| call.pointer("/function/arguments"))
+                .chain(legacy.map(|call| call.get("arguments")))
+                .all(is_json_text);
+            let says_something = !is_empty(message.get("content")) || !calls.is_empty() || legacy.is_some();
+            finished && is_empty(message.get("refusal")) && arguments_parse && says_something
+        })
+}
+
+fn good_response(body: &Value, user_set_limit: bool) -> bool {
+    let complete = match body.get("status").and_then(Value::as_str) {
+        Some("completed") => true,
+        Some("incomplete") => {
+            user_set_limit && body.pointer("/incomplete_details/reason").and_then(Value::as_str) == Some("max_output_tokens")
+        }
+        _ => false,
+    };
+    let output = body.get("output").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut says_something = false;
+    for item in output {
+        match item.get("type").and_then(Value::as_str) {
+            Some("message") => {
+                let parts = item.get("content").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                if parts.iter().any(|part| part.get("type").and_then(Value::as_str) == Some("refusal")) {
+                    return false;
+                }
+                says_something |= parts.iter().any(|part| !is_empty(part.get("text")));
+            }
+            Some("function_call") => {
+                if !is_json_text(item.get("arguments")) {
+                    return false;
+                }
+                says_something = true;
+            }
+            Some("custom_tool_call") => says_something = true,
+            Some("reasoning") => {}
+            // The server did something of its own.
+            _ => return false,
+        }
+    }
+    complete && says_something
+}
+
+/// An empty argument text is how some servers write "no arguments".
+fn is_json_text(text: Option<&Value>) -> bool {
+    match text {
+        Some(Value::String(text)) => text.is_empty() || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok(),
+        Some(Value::Object(_)) | None | Some(Value::Null) => true,
+        Some(_) => false,
+    }
+}
+
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(_) => false,
+    }
+}

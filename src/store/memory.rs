@@ -1,0 +1,81 @@
+//! Answers in this process' memory: moka, bounded by bytes, each entry with its own time to live.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::Expiry;
+use moka::sync::Cache;
+
+use crate::key::Key;
+use crate::store::Entry;
+
+/// Cheap to clone; clones share the entries.
+#[derive(Clone)]
+pub struct MemoryStore(Cache<Key, Arc<Entry>>);
+
+struct EntryExpiry;
+
+impl Expiry<Key, Arc<Entry>> for EntryExpiry {
+    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, now: Instant) -> Option<Duration> {
+        entry.ttl.map(|ttl| ttl.saturating_sub(now.saturating_duration_since(entry.stored)))
+    }
+
+    // An entry that is weighed anew keeps its time; a new answer has a new one. Both are in the entry.
+    fn expire_after_update(
+        &self,
+        key: &Key,
+        entry: &Arc<Entry>,
+        now: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        self.expire_after_create(key, entry, now)
+    }
+}
+
+impl MemoryStore {
+    /// A store of at most `max_bytes` bytes.
+    pub fn new(max_bytes: u64) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, entry: &Arc<Entry>| entry.weight())
+            .expire_after(EntryExpiry)
+            .support_invalidation_closures()
+            .build();
+        Self(cache)
+    }
+
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.0.get(key)
+    }
+
+    /// Stores, or weighs anew what is stored already.
+    pub fn put(&self, key: Key, entry: Arc<Entry>) {
+        self.0.insert(key, entry);
+    }
+
+    pub fn remove(&self, key: &Key) {
+        self.0.invalidate(key);
+    }
+
+    pub fn clear(&self) {
+        self.0.invalidate_all();
+        self.0.run_pending_tasks();
+    }
+
+    /// Removes what was stored under `tag`; returns how many entries that were.
+    pub fn invalidate_tag(&self, tag: &str) -> usize {
+        // A scan rather than an index: invalidating is rare, storing is not, and an index has to follow every eviction.
+        let keys: Vec<Key> =
+            self.0.iter().filter(|(_, entry)| entry.tag.as_deref() == Some(tag)).map(|(key, _)| *key).collect();
+        for key in &keys {
+            self.0.invalidate(key);
+        }
+        keys.len()
+    }
+
+    /// (entries, bytes), after pending evictions.
+    pub fn size(&self) -> (u64, u64) {
+        self.0.run_pending_tasks();
+        (self.0.entry_count(), self.0.weighted_size())
+    }
+}

@@ -1,0 +1,109 @@
+//! Where stored answers live: one file a store. Which answers are stored is decided in `stages/cache.rs`.
+
+pub mod memory;
+
+use std::any::Any;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::exchange::Endpoint;
+use crate::ledger::{Money, Usage};
+
+/// Headers of the upstream that a stored answer keeps; the rest (rate limits, cookies, dates) was about that one call.
+const KEPT_HEADERS: [&str; 5] =
+    ["content-type", "x-request-id", "openai-model", "openai-version", "openai-processing-ms"];
+
+/// A stored answer.
+pub struct Entry {
+    pub endpoint: Endpoint,
+    /// The plain JSON body, also when the answer came as a stream.
+    pub body: Bytes,
+    pub headers: Box<[(HeaderName, HeaderValue)]>,
+    pub usage: Option<Usage>,
+    pub model_answered: Option<Box<str>>,
+    /// USD that the call was charged when it was made; None when the price is unknown.
+    pub cost: Option<Money>,
+    pub tag: Option<Arc<str>>,
+    pub ttl: Option<Duration>,
+    pub stored: Instant,
+    /// Objects that the front end built from this answer, so that there is one cache and one bound.
+    slots: Mutex<Vec<Slot>>,
+    /// Bytes that the slots stand for.
+    slot_bytes: AtomicU32,
+}
+
+type Slot = (u32, Arc<dyn Any + Send + Sync>);
+
+impl Entry {
+    #[expect(clippy::too_many_arguments, reason = "one place makes entries")]
+    pub fn new(
+        endpoint: Endpoint,
+        body: Bytes,
+        headers: &HeaderMap,
+        usage: Option<Usage>,
+        model_answered: Option<String>,
+        cost: Option<Money>,
+        tag: Option<Arc<str>>,
+        ttl: Option<Duration>,
+    ) -> Self {
+        let headers = headers
+            .iter()
+            .filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        Self {
+            endpoint,
+            body,
+            headers,
+            usage,
+            model_answered: model_answered.map(Into::into),
+            cost,
+            tag,
+            ttl,
+            stored: Instant::now(),
+            slots: Mutex::default(),
+            slot_bytes: AtomicU32::new(0),
+        }
+    }
+
+    pub fn age(&self) -> Duration {
+        self.stored.elapsed()
+    }
+
+    /// Whether the entry may still be used by a caller who accepts answers up to `limit` old.
+    pub fn is_fresh(&self, limit: Option<Duration>) -> bool {
+        let age = self.age();
+        self.ttl.is_none_or(|ttl| age < ttl) && limit.is_none_or(|limit| age < limit)
+    }
+
+    /// What the front end left here under `name`.
+    pub fn slot(&self, name: u32) -> Option<Arc<dyn Any + Send + Sync>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().find(|(slot, _)| *slot == name).map(|(_, object)| Arc::clone(object))
+    }
+
+    /// Leaves an object of about `bytes` bytes; the store has to weigh the entry anew afterwards.
+    pub fn fill_slot(&self, name: u32, object: Arc<dyn Any + Send + Sync>, bytes: usize) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.iter().any(|(slot, _)| *slot == name) {
+            return;
+        }
+        slots.push((name, object));
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let sum = self.slot_bytes.load(Ordering::Relaxed).saturating_add(bytes);
+        self.slot_bytes.store(sum, Ordering::Relaxed);
+    }
+
+    /// Bytes that this entry takes in memory, its key and its place in the store included.
+    pub fn weight(&self) -> u32 {
+        /// The entry itself, its key, and moka's bookkeeping for it.
+        const FIXED: usize = size_of::<Entry>() + 512;
+        let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+        let bytes = FIXED + self.body.len() + headers;
+        u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(self.slot_bytes.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads the usage off an answer and charges it: off the body, or off a stream as it passes by.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context as TaskContext, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::exchange::{Body, Endpoint, EventStream, Request, Response};
+use crate::ledger::{Charge, PriceTable, Usage};
+use crate::stream::sse::Event;
+use crate::stream::{Assembler, Kind};
+
+/// Characters a token, where nobody counted: OpenAI's rule of thumb for English. Such a charge is marked as estimated.
+const CHARACTERS_PER_TOKEN: u64 = 4;
+
+/// Charges one attempt.
+pub struct Meter {
+    cx: Context,
+    endpoint: Endpoint,
+    url: Arc<str>,
+    model_asked: String,
+    prompt_bytes: u64,
+    prices: Arc<PriceTable>,
+}
+
+/// The few fields that money needs; the rest of a body is skipped, not parsed.
+#[derive(Deserialize)]
+struct Seen {
+    model: Option<Value>,
+    usage: Option<Value>,
+    service_tier: Option<Value>,
+}
+
+impl Meter {
+    pub fn new(cx: &Context, request: &Request, prices: Arc<PriceTable>) -> Self {
+        Self {
+            cx: cx.clone(),
+            endpoint: request.endpoint,
+            url: Arc::clone(&request.url),
+            model_asked: request.model().unwrap_or_default(),
+            prompt_bytes: request.body().len() as u64,
+            prices,
+        }
+    }
+
+    /// Charges a whole answer at once, and a stream when it ends, however it ends.
+    pub fn read(self, mut response: Response) -> Response {
+        if !response.is_success() {
+            return response;
+        }
+        match response.body {
+            Body::Full(bytes) => {
+                self.charge_body(&bytes);
+                response.body = Body::Full(bytes);
+            }
+            Body::Stream(events) => {
+                let kind = if self.endpoint == Endpoint::Responses { Kind::Responses } else { Kind::Chat };
+                response.body = Body::Stream(Box::pin(Metered {
+                    events,
+                    assembler: Some(Assembler::new(kind)),
+                    meter: self,
+                    whole: Arc::clone(&response.whole),
+                }));
+            }
+        }
+        response
+    }
+
+    fn charge_body(&self, body: &Bytes) {
+        // What is not JSON has no usage and no answer; the SDK raises on it.
+        let Ok(seen) = serde_json::from_slice::<Seen>(body) else { return };
+        let model = seen.model.as_ref().and_then(Value::as_str).map(str::to_owned);
+        let value = json!({"model": seen.model, "usage": seen.usage, "service_tier": seen.service_tier});
+        let usage = Usage::from_body(self.endpoint, &value).unwrap_or_else(|| self.estimate(body.len() as u64));
+        self.charge(model, usage);
+    }
+
+    fn estimate(&self, characters: u64) -> Usage {
+        let completion = if self.endpoint == Endpoint::Embeddings { 0 } else { characters };
+        Usage {
+            prompt: self.prompt_bytes.div_ceil(CHARACTERS_PER_TOKEN),
+            completion: completion.div_ceil(CHARACTERS_PER_TOKEN),
+            estimated: true,
+            ..Usage::default()
+        }
+    }
+
+    fn charge(&self, model_answered: Option<String>, usage: Usage) {
+        let model = model_answered.clone().unwrap_or_else(|| self.model_asked.clone());
+        let cost = self.prices.charge(&self.url, &model, &usage, now()).or_else(|| {
+            // A gateway may answer under another name than the one it sells under; the name asked for has a price then.
+            self.prices.charge(&self.url, &self.model_asked, &usage, now())
+        });
+        self.cx.receipt.update(|facts| {
+            facts.model_answered = model_answered;
+            facts.usage = Some(usage.clone());
+            facts.cost = cost;
+        });
+        let tag = self.cx.tag.as_deref().map(str::to_owned);
+        self.cx.ledger.record_charge(Charge { model, tag, stage: "upstream", usage, cost });
+    }
+}
+
+struct Metered {
+    events: EventStream,
+    /// None once the stream was charged.
+    assembler: Option<Assembler>,
+    meter: Meter,
+    whole: Arc<OnceLock<Bytes>>,
+}
+
+impl Metered {
+    fn settle(&mut self, ended: bool) {
+        let Some(assembler) = self.assembler.take() else { return };
+        let model = assembler.model().map(str::to_owned);
+        let usage = assembler
+            .usage()
+            .and_then(|usage| {
+                let tier = assembler.service_tier();
+                Usage::from_body(self.meter.endpoint, &json!({"usage": usage, "service_tier": tier}))
+            })
+            .unwrap_or_else(|| self.meter.estimate(assembler.text_len() as u64));
+        self.meter.charge(model, usage);
+        if ended
+            && let Some(body) = assembler.finish()
+            && let Ok(text) = serde_json::to_vec(&body)
+        {
+            let _ = self.whole.set(text.into());
+        }
+    }
+}
+
+impl Stream for Metered {
+    type Item = Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
+        let next = std::task::ready!(self.events.as_mut().poll_next(task));
+        match &next {
+            Some(Ok(event)) => {
+                if let Some(assembler) = &mut self.assembler {
+                    assembler.push(event);
+                }
+            }
+            Some(Err(_)) => self.settle(false),
+            None => self.settle(true),
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        // The caller left in the middle: the tokens so far were billed all the same.
+        self.settle(false);
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

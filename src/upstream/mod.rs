@@ -1,0 +1,179 @@
+//! The only room with a network, and the only one that spends money: one charge for each attempt that was billed.
+//!
+//! `http.rs` sends, `retry.rs` says what is tried again, `meter.rs` reads the usage off the answer. Nothing here knows of
+//! caching or routing.
+
+pub mod http;
+pub mod meter;
+pub mod retry;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ::http::{HeaderMap, HeaderValue};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::context::Context;
+use crate::error::{Error, Phase, Result};
+use crate::exchange::{Body, Endpoint, Request, Response};
+use crate::ledger::PriceTable;
+use crate::patience::{Failure, Patience};
+use crate::upstream::meter::Meter;
+use crate::upstream::retry::{Verdict, judge, pause};
+
+/// One attempt, ready to go out.
+pub struct Outgoing<'a> {
+    pub url: &'a str,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// The caller wants server-sent events.
+    pub stream: bool,
+}
+
+/// Who puts bytes on the wire: reqwest, or an adapter to the user's own http client.
+#[async_trait]
+pub trait Sender: Send + Sync {
+    /// One attempt, no retries. An answer with any status is Ok; a body that is not a stream comes whole.
+    async fn send(&self, outgoing: Outgoing<'_>, patience: Arc<Patience>) -> Result<Response>;
+}
+
+/// The end of the pipeline.
+pub struct Upstream {
+    prices: Arc<PriceTable>,
+    /// URLs that answered 400 when they were asked for a usage chunk.
+    refuses_usage: Mutex<HashSet<Arc<str>>>,
+}
+
+/// More URLs than this do not fit in `refuses_usage`; the set starts again then.
+const MOST_URLS: usize = 1000;
+
+impl Upstream {
+    pub fn new(prices: Arc<PriceTable>) -> Self {
+        Self { prices, refuses_usage: Mutex::default() }
+    }
+
+    pub fn prices(&self) -> &Arc<PriceTable> {
+        &self.prices
+    }
+
+    /// Sends until there is an answer that counts, or nobody wants another attempt.
+    ///
+    /// # Errors
+    /// The error of the last attempt.
+    pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
+        let mut usage_added = self.adds_usage(&request);
+        let mut sent = if usage_added { with_usage(&request) } else { request.clone() };
+        let mut retries = 0_u32;
+        loop {
+            cx.patience.touch();
+            cx.receipt.update(|facts| facts.attempts += 1);
+            let connect = cx.patience.connect();
+            let outgoing = Outgoing {
+                url: &sent.url,
+                headers: attempt_headers(&sent, retries),
+                body: sent.body().clone(),
+                stream: sent.is_stream(),
+            };
+            let wish = match cx.sender.send(outgoing, Arc::clone(&cx.patience)).await {
+                Ok(mut response) => {
+                    if usage_added && response.status == 400 && mentions_stream_options(&response.body) {
+                        self.remember_refusal(&request.url);
+                        usage_added = false;
+                        sent = request.clone();
+                        continue;
+                    }
+                    response.usage_added = usage_added;
+                    let verdict = judge(response.status, &response.headers, SystemTime::now());
+                    let Verdict::Retry(wish) = verdict else {
+                        let meter = Meter::new(cx, &request, Arc::clone(&self.prices));
+                        return Ok(meter.read(response));
+                    };
+                    let failure = Failure::Status {
+                        status: response.status,
+                        headers: response.headers.clone(),
+                        body: full(&response.body),
+                    };
+                    if !cx.patience.failed(failure) {
+                        return Ok(response);
+                    }
+                    wish
+                }
+                Err(error) if error.is_retryable() => {
+                    if outgrown(&error, connect, cx.patience.connect()) {
+                        continue;
+                    }
+                    if !cx.patience.failed(Failure::Error(error.clone())) {
+                        return Err(error);
+                    }
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            retries += 1;
+            let wait = wish.unwrap_or_else(|| pause(retries, random()));
+            cx.patience.pauses(wait);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn adds_usage(&self, request: &Request) -> bool {
+        request.endpoint == Endpoint::Chat
+            && request.is_stream()
+            && !request.asks_usage()
+            && !self.refuses_usage.lock().unwrap_or_else(PoisonError::into_inner).contains(&request.url)
+    }
+
+    fn remember_refusal(&self, url: &Arc<str>) {
+        let mut urls = self.refuses_usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if urls.len() >= MOST_URLS {
+            urls.clear();
+        }
+        urls.insert(Arc::clone(url));
+    }
+}
+
+/// A waiter with a longer connect timeout came while the attempt ran: the time that ran out was not the one that counts.
+fn outgrown(error: &Error, then: Option<Duration>, now: Option<Duration>) -> bool {
+    matches!(error, Error::Timeout { phase: Phase::Connect, .. })
+        && match (then, now) {
+            (Some(then), Some(now)) => now > then,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
+}
+
+fn with_usage(request: &Request) -> Request {
+    let mut options = request.get::<serde_json::Map<String, serde_json::Value>>("stream_options").unwrap_or_default();
+    options.insert("include_usage".to_owned(), serde_json::Value::Bool(true));
+    request.with_field("stream_options", &serde_json::Value::Object(options).to_string())
+}
+
+fn attempt_headers(request: &Request, retries: u32) -> HeaderMap {
+    const COUNT: &str = "x-stainless-retry-count";
+    let mut headers = (*request.headers).clone();
+    if retries > 0 && headers.get(COUNT).is_some_and(|count| count == "0") {
+        headers.insert(COUNT, HeaderValue::from(retries));
+    }
+    headers
+}
+
+fn mentions_stream_options(body: &Body) -> bool {
+    let text = full(body);
+    let text = String::from_utf8_lossy(&text);
+    text.contains("stream_options") || text.contains("include_usage")
+}
+
+fn full(body: &Body) -> Bytes {
+    match body {
+        Body::Full(bytes) => bytes.clone(),
+        Body::Stream(_) => Bytes::new(),
+    }
+}
+
+/// 0..1, good enough to spread retries: the hasher's keys are random per process, the count is new each time.
+fn random() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    (RandomState::new().hash_one(SystemTime::now()) >> 11) as f64 / (1_u64 << 53) as f64
+}

@@ -1,0 +1,400 @@
+"""The policy as a user meets it: what is taken, what it becomes, and what is said about what is not taken."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+import json
+import os
+import pickle
+import subprocess
+import sys
+from decimal import Decimal, localcontext
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farthing import policy as room
+from farthing.exceptions import FarthingError, PolicyError, explain
+from farthing.options import nearest
+from farthing.policy import Cache, ModelPrice, Policy
+
+
+class Float64(float):
+    """numpy's float64 is a float whose repr is not a number."""
+
+    def __repr__(self) -> str:
+        return f"np.float64({float(self)})"
+
+
+# fmt: off
+SIZES = [
+    (1, 1), ("1", 1), ("7b", 7), ("1.5KiB", 1536), ("10 kB", 10_000), ("256MiB", 2**28), ("1GB", 10**9),
+    ("1 gib", 2**30), ("2TiB", 2**41), (2**63 - 1, 2**63 - 1), (str(2**63 - 1), 2**63 - 1),
+]
+NO_SIZES: list[Any] = [0, -1, True, 1.5, None, "", "MiB", "-1MB", "1 M", "1e9", "nan", 2**63, "9" * 31, []]
+PRICES = [
+    (0, "0"), (-0.0, "0"), (3, "3"), (0.1, "0.1"), (1e-06, "0.000001"), ("2.50", "2.5"), ("1e3", "1000"),
+    (Decimal("0.0375"), "0.0375"), (Float64(0.15), "0.15"), (Decimal("0E-999999"), "0"), ("1." + "0" * 50, "1"),
+]
+NO_PRICES = [
+    -1, "-0.1", "x", "", None, True, float("nan"), float("inf"), "sNaN", Decimal("Infinity"), 1_000_001, "1e999999",
+    "1e-999999", 0.1 + 0.2, "0.0000001", [], b"1",
+]
+NO_CACHES = [
+    ("scope", ["", "a\nb", "\ud800", "x" * 129, 5]),
+    ("name", ["", 5]),
+    ("deterministic_only", ["yes", None, 1]),
+    ("mode", [None, [], "ON"]),
+    ("ttl", [0, True, "soon"]),
+    ("ignore_headers", [[1], ["a b"], None, ["Authorization"], {"a": 1}, ["caf\xe9"]]),
+]
+NO_TABLES = [
+    {"aliases": {"a": 1}}, {"aliases": {"": "m"}}, {"aliases": {1: "m"}}, {"models": {"m": 5}}, {1: 2},
+    {"models": {1: {"input": 1, "output": 1}}}, {"strict": None}, {"cache": [["ttl", 1]]},
+]
+UNKNOWN = [
+    ({"cache": {"max_byte": 1}}, "cache.max_byte", 'did you mean "cache.max_bytes"?'),
+    ({"cache": {"Max-Bytes": 1}}, "cache.Max-Bytes", 'did you mean "cache.max_bytes"?'),
+    ({"cach": {}}, "cach", 'did you mean "cache"?'),
+    ({"ttl": 5}, "ttl", 'did you mean "cache.ttl"?'),
+    ({"mode": "on"}, "mode", 'did you mean "cache.mode"?'),
+    ({"cache": {"strict": True}}, "cache.strict", 'did you mean "strict"?'),
+    ({"xyzzy": 1}, "xyzzy", "valid here: cache, models, aliases, strict"),
+    ({"models": {"m.1": {"inptu": 1}}}, 'models."m.1".inptu', 'did you mean "models."m.1".input"?'),
+    ({"models": {"gpt-4": {"1": {}}}}, "models.gpt-4.1", 'a model name with a dot is quoted: models."gpt-4.1"'),
+]
+SAID = [
+    ({"models": {"m": {"input": 1}}}, "missing key in the policy: models.m.output"),
+    ({"cache": 5}, "cache must be a table (in Python a Cache or a dict) in the policy: 5"),
+    ({"strict": 1}, "strict must be true or false in the policy: 1"),
+    ({"models": []}, "models must be a table in the policy: []"),
+    ({"cache": {"mode": "of"}},
+     "cache.mode must be one of on, off, read_only, write_only, refresh in the policy: 'of'\n"
+     'hint: did you mean "off"?'),
+    ({"aliases": {"a": "b", "b": "c", "c": "a"}},
+     "aliases run in a circle in the policy: a -> b -> c -> a\n"
+     "hint: an alias names a model that the upstream knows"),
+    ({"aliases": {"chat": "fast", "fast": "gpt-4.1"}},
+     "aliases point to another alias in the policy: chat -> fast -> gpt-4.1\n"
+     'hint: name the model itself: aliases.chat = "gpt-4.1"'),
+    ({"cache": {"ignore_headers": "x-a"}},
+     "cache.ignore_headers must be a list of header names in the policy: 'x-a'\n"
+     'hint: cache.ignore_headers = ["x-request-source"]'),
+]
+BROKEN = [
+    ("cache.max_byte = 1", 'unknown key in farthing.toml: cache.max_byte\nhint: did you mean "cache.max_bytes"?'),
+    ("strict = true\n[cache\n", "invalid TOML in farthing.toml: Expected ']' at the end of a table declaration"),
+    ("[cache]\nttl = nan", "cache.ttl must be more than 0 seconds and at most 100 years in farthing.toml: 'NaN'"),
+    ("[models.m]\ninput = inf\noutput = 1", "models.m.input must be USD per million tokens"),
+    (b"strict = true\n# caf\xe9\n", "not UTF-8 in farthing.toml: line 2\nhint: save it as UTF-8"),
+    ("a = " + "[" * 5000, "invalid TOML in farthing.toml: "),
+    ("strict = " + "9" * 5000, "invalid TOML in farthing.toml: "),
+    ("strict = 2020-01-01", "strict must be true or false in farthing.toml"),
+]
+# fmt: on
+
+
+def refused(values: Any) -> str:
+    with pytest.raises(PolicyError) as caught:
+        Policy.from_dict(values)
+    return str(caught.value)
+
+
+@pytest.fixture
+def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes farthing.toml into a directory of its own and goes there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FARTHING_POLICY", raising=False)
+
+    def write(text: str | bytes) -> str:
+        (tmp_path / "farthing.toml").write_bytes(text.encode() if isinstance(text, str) else text)
+        return "farthing.toml"
+
+    return write
+
+
+def test_the_default_is_a_cache_of_256_mib_for_a_day_and_nothing_else() -> None:
+    assert json.loads(Policy().to_core()) == {
+        "cache": {
+            "max_bytes": 268435456,
+            "ttl": 86400.0,
+            "mode": "on",
+            "deterministic_only": False,
+            "scope": None,
+            "ignore_headers": [],
+            "name": None,
+        },
+        "models": {},
+        "aliases": {},
+        "strict": False,
+    }
+
+
+def test_python_dict_and_toml_say_the_same(toml: Any) -> None:
+    built = Policy(
+        cache=Cache(max_bytes="64MiB", ttl="1h", mode="refresh", ignore_headers=["X-B", "x-a", "x-b"], scope="team"),
+        models={"gpt-4.1": ModelPrice("2.50", 10, cached_input=0.5), "free": ModelPrice(0, 0.0)},
+        aliases={"chat": "deepseek-v4-flash"},
+        strict=True,
+    )
+    path = toml(
+        """
+        strict = true
+        [cache]
+        max_bytes = "64MiB"
+        ttl = "1h"
+        mode = "refresh"
+        ignore_headers = ["X-B", "x-a"]
+        scope = "team"
+        [models]
+        "gpt-4.1" = { input = 2.50, output = 10, cached_input = "0.5" }
+        free = { input = 0, output = 0.0 }
+        [aliases]
+        chat = "deepseek-v4-flash"
+        """
+    )
+    assert Policy.from_toml(path) == built == Policy.from_dict(json.loads(built.to_core()))
+    assert built.cache is not None and built.cache.ignore_headers == ("x-a", "x-b")
+    assert json.loads(built.to_core())["models"]["gpt-4.1"] == {
+        "input": "2.5",
+        "output": "10",
+        "cached_input": "0.5",
+        "cache_write": None,
+    }
+
+
+@pytest.mark.parametrize("off", [None, False])
+def test_no_cache(off: Any, toml: Any) -> None:
+    assert Policy.from_dict({"cache": off}).cache is None
+    assert Policy(cache=off) == Policy.from_toml(toml("cache = false"))
+    assert json.loads(Policy(cache=off).to_core())["cache"] is None
+
+
+@pytest.mark.parametrize(("given", "size"), SIZES)
+def test_sizes(given: int | str, size: int) -> None:
+    assert Cache(max_bytes=given).max_bytes == size
+
+
+@pytest.mark.parametrize("given", NO_SIZES)
+def test_sizes_refused(given: Any) -> None:
+    with pytest.raises(PolicyError, match="max_bytes must be"):
+        Cache(max_bytes=given)
+
+
+@pytest.mark.parametrize(("given", "price"), PRICES)
+def test_prices(given: Any, price: str) -> None:
+    with localcontext() as context:
+        context.prec = 1  # a caller's decimal context is none of the policy's business
+        core = json.loads(Policy(models={"m": ModelPrice(given, "0.3")}).to_core())
+    assert core["models"]["m"]["input"] == price
+    assert core["models"]["m"]["output"] == "0.3"
+
+
+@pytest.mark.parametrize("given", NO_PRICES)
+def test_prices_refused(given: Any) -> None:
+    with pytest.raises(PolicyError, match="input must"):
+        ModelPrice(given, 1)
+
+
+def test_a_price_keeps_the_decimal_it_was_given() -> None:
+    assert str(ModelPrice(Decimal("2.50"), "10.00").input) == "2.50"
+    assert Policy(models={"m": ModelPrice("2.50", 1)}) == Policy(models={"m": ModelPrice("2.5", 1)})
+    assert hash(Policy(models={"m": ModelPrice("2.50", 1)})) == hash(Policy(models={"m": ModelPrice("2.5", 1)}))
+
+
+@pytest.mark.parametrize(("values", "key", "hint"), UNKNOWN)
+def test_an_unknown_key_is_named_with_the_nearest_valid_one(values: dict[str, Any], key: str, hint: str) -> None:
+    assert refused(values) == f"unknown key in the policy: {key}\nhint: {hint}"
+
+
+@pytest.mark.parametrize(("values", "message"), SAID)
+def test_what_is_said(values: dict[str, Any], message: str) -> None:
+    assert refused(values) == message
+
+
+@pytest.mark.parametrize("part", ["compress", "batch", "route", "escalate", "fallback", "budget", "upstreams"])
+def test_parts_that_do_not_exist_yet_are_refused_not_ignored(part: str) -> None:
+    said = f"a part that this version of farthing does not have yet in the policy: {part}\nhint: leave {part} out"
+    assert refused({part: {}}).startswith(said)
+    with pytest.raises(PolicyError, match="does not have yet"):
+        Policy(**{part: None})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "values"), NO_CACHES)
+def test_wrong_values_of_the_cache(name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(PolicyError, match=name):
+            Cache(**{name: value})
+
+
+@pytest.mark.parametrize("values", NO_TABLES)
+def test_wrong_tables(values: dict[Any, Any]) -> None:
+    assert "in the policy: " in refused(values)
+
+
+def test_the_dataclasses_refuse_the_same_and_say_where() -> None:
+    with pytest.raises(PolicyError, match=r'unknown key in Cache\(\): max_byte\nhint: did you mean "max_bytes"\?'):
+        Cache(max_byte=1)  # type: ignore[call-arg]
+    with pytest.raises(PolicyError, match=r"in Policy\(\): -5"):
+        Policy(cache={"ttl": -5})  # type: ignore[arg-type]
+    with pytest.raises(PolicyError, match=r"in ModelPrice\(\): 'x'"):
+        ModelPrice("x", 1)
+
+
+def test_errors_are_openai_errors_and_value_errors_that_travel() -> None:
+    with pytest.raises(PolicyError) as caught:
+        Cache(ttl=0)
+    assert all(isinstance(caught.value, kind) for kind in (FarthingError, openai.OpenAIError, ValueError))
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert explain("what") == "what"
+
+
+def test_a_long_or_broken_value_does_not_flood_the_message() -> None:
+    class Broken:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    assert len(refused({"cache": {"mode": "x" * 10_000}})) < 250
+    assert "a value of type Broken" in refused({"strict": Broken()})
+
+
+# Files and the environment
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+def test_a_broken_file(toml: Any, text: str | bytes, message: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        Policy.from_toml(toml(text))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_syntax_error_names_the_line(toml: Any) -> None:
+    with pytest.raises(PolicyError, match="line 2"):
+        Policy.from_toml(toml("strict = true\n[cache\n"))
+
+
+def test_a_file_with_a_byte_order_mark_is_read(toml: Any) -> None:
+    assert Policy.from_toml(toml(b"\xef\xbb\xbfstrict = true\r\n")).strict
+
+
+@pytest.mark.parametrize("path", ["missing.toml", ".", "a\0b"])
+def test_a_file_that_cannot_be_read(toml: Any, path: str) -> None:
+    toml("")
+    with pytest.raises(PolicyError, match="cannot read the policy"):
+        Policy.from_toml(path)
+
+
+def test_resolve(toml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = toml("strict = true")
+    strict = Policy(strict=True)
+    assert Policy.resolve(strict) is strict
+    assert Policy.resolve(path) == Policy.resolve(Path(path)) == Policy.resolve({"strict": True}) == strict
+    assert Policy.resolve(None) == Policy()
+    monkeypatch.setenv("FARTHING_POLICY", "")
+    assert Policy.resolve(None) == Policy()
+    monkeypatch.setenv("FARTHING_POLICY", path)
+    assert Policy.resolve(None) == strict
+    with pytest.raises(PolicyError, match="policy must be a Policy, a path, a dict or None: 5"):
+        Policy.resolve(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", [None, "strict = 1", "strict ="])
+def test_an_error_says_that_the_environment_named_the_file(
+    toml: Any, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    monkeypatch.setenv("FARTHING_POLICY", "gone.toml" if text is None else toml(text))
+    with pytest.raises(PolicyError, match=r"\.toml \(named by FARTHING_POLICY\)"):
+        Policy.resolve(None)
+
+
+# A policy is a value
+
+PRICE = st.decimals(0, 1000, places=4) | st.integers(0, 1000) | st.integers(0, 4000).map(lambda i: i / 4)
+NAME = st.text("aZ0-._/: \"'\\é漢🙂", min_size=1, max_size=20)
+POLICY = st.fixed_dictionaries(
+    {},
+    optional={
+        "cache": st.none()
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "max_bytes": st.integers(1, 2**63 - 1),
+                "ttl": st.none() | st.floats(0, 1e9, exclude_min=True),
+                "mode": st.sampled_from(["on", "off", "read_only", "write_only", "refresh"]),
+                "deterministic_only": st.booleans(),
+                "scope": st.none() | NAME,
+                "ignore_headers": st.lists(st.from_regex(r"[xX]-[A-Za-z0-9-]{1,9}", fullmatch=True)),
+                "name": st.none() | NAME,
+            },
+        ),
+        "models": st.dictionaries(
+            NAME, st.fixed_dictionaries({"input": PRICE, "output": PRICE}, optional={"cache_write": st.none() | PRICE})
+        ),
+        "aliases": st.dictionaries(NAME.map(lambda n: "a:" + n), NAME.map(lambda n: "m:" + n)),
+        "strict": st.booleans(),
+    },
+)
+
+
+@given(POLICY)
+def test_what_the_core_reads_makes_the_same_policy_again(values: dict[str, Any]) -> None:
+    policy = Policy.from_dict(values)
+    again = Policy.from_dict(json.loads(policy.to_core()))
+    assert again == policy and hash(again) == hash(policy) and again.to_core() == policy.to_core()
+    for twin in (pickle.loads(pickle.dumps(policy)), copy.deepcopy(policy), dataclasses.replace(policy)):
+        assert twin == policy and hash(twin) == hash(policy)
+
+
+@given(st.sampled_from([f.name for f in dataclasses.fields(Cache)]), st.data())
+def test_a_name_with_one_slip_is_recognised(name: str, data: st.DataObject) -> None:
+    i = data.draw(st.integers(0, len(name) - 1))
+    slip = data.draw(st.sampled_from([name[:i] + name[i + 1 :], name[:i] + "x" + name[i:], name.upper()]))
+    guess = nearest(slip, [f.name for f in dataclasses.fields(Cache)])
+    assert guess == name
+
+
+@given(st.text(), st.lists(st.text(), min_size=1))
+def test_the_nearest_name_is_always_a_valid_one(name: str, valid: list[str]) -> None:
+    assert nearest(name, valid) in [None, *valid]
+
+
+def test_order_does_not_make_another_policy() -> None:
+    one = Policy(aliases={"a": "m", "b": "m"}, cache=Cache(ignore_headers=["x-1", "x-2"]))
+    two = Policy(aliases={"b": "m", "a": "m"}, cache=Cache(ignore_headers=["X-2", "x-1"]))
+    assert one == two and hash(one) == hash(two) and len({one, two}) == 1
+
+
+def test_a_policy_cannot_be_changed_also_not_through_what_it_was_made_of() -> None:
+    aliases = {"a": "m"}
+    policy = Policy(aliases=aliases)
+    aliases["a"] = "other"
+    assert policy.aliases == {"a": "m"}
+    with pytest.raises(TypeError):
+        policy.aliases["a"] = "other"  # type: ignore[index]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        policy.strict = True  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("part", [Cache, ModelPrice])
+def test_the_signature_shown_to_type_checkers_is_the_real_one(part: type[Any]) -> None:
+    tree = ast.parse(Path(room.__file__).read_text(encoding="utf-8"))
+    body = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == part.__name__).body
+    args = next(f for i in body if isinstance(i, ast.If) for f in i.body if isinstance(f, ast.FunctionDef)).args
+    assert [a.arg for a in args.args[1:] + args.kwonlyargs] == [f.name for f in dataclasses.fields(part)]
+
+
+def test_importing_it_loads_nothing_that_only_files_and_errors_need() -> None:
+    root = str(Path(room.__file__).parent.parent)
+    code = (
+        "import openai, sys; before = set(sys.modules); import farthing.policy;"
+        "print(sorted({'tomllib', 'tomli', 'difflib'} & (set(sys.modules) - before)))"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
