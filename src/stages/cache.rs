@@ -19,8 +19,9 @@ use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Endpoint, Request, Response};
 use crate::key::Key;
-use crate::ledger::{Call, Money, Outcome, Usage};
+use crate::ledger::{Call, Ledger, Money, Outcome, Usage};
 use crate::pipeline::{Next, Stage};
+use crate::receipt::Facts;
 use crate::single_flight::{Boarding, Flights, Seat};
 use crate::store::Entry;
 use crate::store::memory::MemoryStore;
@@ -42,6 +43,7 @@ pub struct CacheStage {
     store: MemoryStore,
     flights: Arc<Flights>,
     counters: Arc<Counters>,
+    max_bytes: u64,
     ttl: Option<Duration>,
     deterministic_only: bool,
     off: bool,
@@ -54,6 +56,7 @@ impl CacheStage {
             store: MemoryStore::new(max_bytes),
             flights: Arc::default(),
             counters: Arc::default(),
+            max_bytes,
             ttl,
             deterministic_only,
             off,
@@ -62,6 +65,10 @@ impl CacheStage {
 
     pub fn store(&self) -> &MemoryStore {
         &self.store
+    }
+
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
     }
 
     pub fn counters(&self) -> &Counters {
@@ -83,18 +90,39 @@ impl CacheStage {
         Some(entry)
     }
 
-    /// Notes a hit in the ledger and on the receipt.
-    pub fn note_hit(cx: &Context, endpoint: Endpoint, entry: &Entry) {
-        cx.receipt.update(|facts| {
-            facts.outcome = Some(Outcome::Hit);
-            facts.model_answered = entry.model_answered.as_deref().map(str::to_owned);
-            facts.usage = entry.usage.clone();
-            facts.cost = Some(Money::ZERO);
-            facts.saved = entry.cost;
-            facts.age = Some(entry.age());
-            facts.complete = true;
+    /// The receipt of a hit.
+    pub fn hit_facts(entry: &Entry, model_asked: String, tag: Option<&str>) -> Facts {
+        Facts {
+            outcome: Some(Outcome::Hit),
+            model_asked,
+            model_answered: entry.model_answered.as_deref().map(str::to_owned),
+            tag: tag.map(str::to_owned),
+            usage: entry.usage.clone(),
+            cost: Some(Money::ZERO),
+            saved: entry.cost,
+            age: Some(entry.age()),
+            complete: true,
+            ..Facts::default()
+        }
+    }
+
+    /// Notes a hit in the ledger.
+    pub fn record_hit(ledger: &Ledger, endpoint: Endpoint, facts: &Facts) {
+        ledger.record_call(Call {
+            endpoint,
+            model_asked: facts.model_asked.clone(),
+            model_answered: facts.model_answered.clone(),
+            tag: facts.tag.clone(),
+            outcome: Outcome::Hit,
+            usage: facts.usage.clone(),
+            saved: facts.saved,
         });
-        note_call(cx, endpoint, Outcome::Hit, entry.usage.clone(), entry.cost);
+    }
+
+    fn note_hit(cx: &Context, endpoint: Endpoint, entry: &Entry) {
+        let facts = Self::hit_facts(entry, cx.receipt.facts().model_asked, cx.tag.as_deref());
+        Self::record_hit(&cx.ledger, endpoint, &facts);
+        cx.receipt.update(|receipt| *receipt = facts);
     }
 
     async fn fly(&self, cx: &Context, key: Key, request: &Request, next: &Next) -> Result<Response> {

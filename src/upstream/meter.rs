@@ -95,8 +95,9 @@ impl Meter {
     fn charge(&self, model_answered: Option<String>, usage: Usage) {
         let model = model_answered.clone().unwrap_or_else(|| self.model_asked.clone());
         let cost = self.prices.charge(&self.url, &model, &usage, now()).or_else(|| {
-            // A gateway may answer under another name than the one it sells under; the name asked for has a price then.
-            self.prices.charge(&self.url, &self.model_asked, &usage, now())
+            // A server may answer under a name of its own (a file, a deployment). The user's own price for the name that
+            // was asked for holds then; a bundled one would be another model's.
+            self.prices.charge_own(&self.model_asked, &usage)
         });
         self.cx.receipt.update(|facts| {
             facts.model_answered = model_answered;

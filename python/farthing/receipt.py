@@ -1,0 +1,99 @@
+"""What happened to one call: `farthing.receipt(response)`. The facts are the core's; sums over calls are `savings`'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._core import ReceiptCell
+
+__all__ = ["Receipt", "receipt"]
+
+# The name under which a receipt hangs on a response, next to the SDK's own `_request_id`.
+ATTRIBUTE = "_farthing_receipt"
+
+_last: ContextVar[ReceiptCell | None] = ContextVar("farthing_last_receipt", default=None)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The facts of one call, as they were when this object was made.
+
+    Attributes:
+        outcome: "hit" (from the cache), "joined" (an equal call in flight answered), "miss" (asked and paid), "bypass"
+            (the cache was off, or not meant for this call), "error"; None = not known yet.
+        model_asked, model_answered: as the request named it, and as the answer does.
+        tag: the tag that the call ran under.
+        prompt_tokens, completion_tokens, cached_tokens: tokens of the answer, paid for or (hit, joined) not.
+        estimated: the tokens were not counted by the upstream but estimated.
+        cost: USD charged for this call; None = the price is unknown.
+        saved: USD that were not charged thanks to farthing; None = the price is unknown, or nothing was saved.
+        attempts: requests that went to the upstream, retries included.
+        age: seconds since the answer was stored; None = it is new.
+        stages: (stage, seconds in it with everything below it), outermost first.
+        complete: False while a stream is still running.
+    """
+
+    outcome: str | None = None
+    model_asked: str = ""
+    model_answered: str | None = None
+    tag: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    estimated: bool = False
+    cost: Decimal | None = None
+    saved: Decimal | None = None
+    attempts: int = 0
+    age: float | None = None
+    stages: tuple[tuple[str, float], ...] = ()
+    complete: bool = False
+
+    @property
+    def hit(self) -> bool:
+        """Whether the answer cost nothing: from the cache, or from an equal call in flight."""
+        return self.outcome in ("hit", "joined")
+
+
+def receipt(response: object) -> Receipt | None:
+    """The receipt of a response, a raw response or a stream; None if the call did not go through farthing.
+
+    A stream's receipt is complete once the stream has ended.
+    """
+    cell = getattr(response, ATTRIBUTE, None)
+    if cell is None:
+        extensions = getattr(getattr(response, "http_response", response), "extensions", None)
+        cell = extensions.get("farthing_receipt") if isinstance(extensions, Mapping) else None
+    return None if cell is None else snapshot(cell)
+
+
+def snapshot(cell: ReceiptCell | Receipt) -> Receipt:
+    """A receipt as it stands now."""
+    return cell if isinstance(cell, Receipt) else _restore(cell.facts())
+
+
+def last_receipt() -> Receipt | None:
+    """The receipt of the newest call in this thread or task; None if there was none."""
+    cell = _last.get()
+    return None if cell is None else snapshot(cell)
+
+
+def attach(target: Any, cell: ReceiptCell) -> None:
+    """Hangs a receipt on a response object, if it can carry one. Not a field: dumps and comparisons do not see it."""
+    _last.set(cell)
+    try:
+        object.__setattr__(target, ATTRIBUTE, cell)
+    except (AttributeError, TypeError):  # str, dict: the caller asked for a type of its own
+        pass
+
+
+def _restore(facts: Mapping[str, Any]) -> Receipt:
+    known = dict(facts)
+    for name in ("cost", "saved"):
+        known[name] = None if known[name] is None else Decimal(known[name])
+    known["stages"] = tuple((str(name), float(seconds)) for name, seconds in known["stages"])
+    return Receipt(**known)

@@ -1,0 +1,114 @@
+//! A fresh copy of an answer object: every container and every model anew, every leaf shared.
+//!
+//! The object was built once by the SDK itself, so a copy of it is what the SDK would build again, for every provider,
+//! at a twentieth of the cost.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
+
+static MODEL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// About what a Python object costs beyond its payload, for weighing entries; bytes.
+const OBJECT_BYTES: usize = 72;
+const MODEL_BYTES: usize = 500;
+
+/// Copies `value` and everything in it; adds to `bytes` what the copy takes in memory.
+pub fn deep<'py>(value: &Bound<'py, PyAny>, bytes: &mut usize) -> PyResult<Bound<'py, PyAny>> {
+    let py = value.py();
+    if let Ok(text) = value.cast_exact::<PyString>() {
+        *bytes += OBJECT_BYTES + text.len().unwrap_or(0);
+        return Ok(value.clone());
+    }
+    if value.is_none() || value.cast_exact::<PyBool>().is_ok() {
+        return Ok(value.clone());
+    }
+    if value.cast_exact::<PyInt>().is_ok() || value.cast_exact::<PyFloat>().is_ok() {
+        *bytes += 32;
+        return Ok(value.clone());
+    }
+    if let Ok(items) = value.cast_exact::<PyList>() {
+        *bytes += OBJECT_BYTES + 8 * items.len();
+        let copy = PyList::empty(py);
+        for item in items {
+            copy.append(deep(&item, bytes)?)?;
+        }
+        return Ok(copy.into_any());
+    }
+    if let Ok(members) = value.cast_exact::<PyDict>() {
+        return Ok(dict(members, bytes)?.into_any());
+    }
+    if is_model(&value.get_type())? {
+        return model(value, bytes);
+    }
+    if let Ok(items) = value.cast_exact::<PyTuple>() {
+        let copies = items.iter().map(|item| deep(&item, bytes)).collect::<PyResult<Vec<_>>>()?;
+        return Ok(PyTuple::new(py, copies)?.into_any());
+    }
+    *bytes += MODEL_BYTES;
+    let deepcopy = DEEPCOPY.get_or_try_init(py, || PyResult::Ok(py.import("copy")?.getattr("deepcopy")?.unbind()))?;
+    deepcopy.bind(py).call1((value,))
+}
+
+fn dict<'py>(members: &Bound<'py, PyDict>, bytes: &mut usize) -> PyResult<Bound<'py, PyDict>> {
+    *bytes += OBJECT_BYTES + 100 * members.len();
+    let copy = PyDict::new(members.py());
+    for (name, value) in members {
+        copy.set_item(name, deep(&value, bytes)?)?;
+    }
+    Ok(copy)
+}
+
+fn is_model(kind: &Bound<'_, PyType>) -> PyResult<bool> {
+    let py = kind.py();
+    let base = MODEL.get_or_try_init(py, || {
+        PyResult::Ok(py.import("pydantic")?.getattr("BaseModel")?.cast_into::<PyType>().map_err(PyErr::from)?.unbind())
+    })?;
+    // Not isinstance(): pydantic's metaclass answers that in Python.
+    // SAFETY: both are live type objects.
+    Ok(unsafe { ffi::PyType_IsSubtype(kind.as_type_ptr(), base.bind(py).as_type_ptr()) } == 1)
+}
+
+/// What pydantic's own `__copy__` does, with its four pieces of state.
+fn model<'py>(value: &Bound<'py, PyAny>, bytes: &mut usize) -> PyResult<Bound<'py, PyAny>> {
+    let py = value.py();
+    *bytes += MODEL_BYTES;
+    let kind = value.get_type();
+    let copy = allocate(&kind)?;
+    let state = value.getattr(pyo3::intern!(py, "__dict__"))?.cast_into::<PyDict>().map_err(PyErr::from)?;
+    set(&copy, "__dict__", dict(&state, bytes)?.as_any())?;
+    let fields_set = value.getattr(pyo3::intern!(py, "__pydantic_fields_set__"))?;
+    set(&copy, "__pydantic_fields_set__", &fields_set.call_method0(pyo3::intern!(py, "copy"))?)?;
+    let extra = value.getattr(pyo3::intern!(py, "__pydantic_extra__"))?;
+    set(&copy, "__pydantic_extra__", &deep(&extra, bytes)?)?;
+    let private = value.getattr(pyo3::intern!(py, "__pydantic_private__"))?;
+    set(&copy, "__pydantic_private__", &deep(&private, bytes)?)?;
+    Ok(copy)
+}
+
+/// An instance without its `__init__`.
+fn allocate<'py>(kind: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    static EMPTY: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    let py = kind.py();
+    let empty = EMPTY.get_or_init(py, || PyTuple::empty(py).unbind());
+    // SAFETY: `kind` is a live heap type; tp_new is called as `kind.__new__(kind)` would call it.
+    unsafe {
+        let slot = ffi::PyType_GetSlot(kind.as_type_ptr(), ffi::Py_tp_new);
+        if slot.is_null() {
+            return Err(PyTypeError::new_err("a model type without __new__"));
+        }
+        let new: ffi::newfunc = std::mem::transmute(slot);
+        Bound::from_owned_ptr_or_err(py, new(kind.as_type_ptr(), empty.as_ptr(), std::ptr::null_mut()))
+    }
+}
+
+/// `object.__setattr__`, past pydantic's own, which validates.
+fn set(object: &Bound<'_, PyAny>, name: &'static str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let name = PyString::intern(object.py(), name);
+    // SAFETY: three live objects; the call steals nothing.
+    let code = unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value.as_ptr()) };
+    if code == 0 { Ok(()) } else { Err(PyErr::fetch(object.py())) }
+}

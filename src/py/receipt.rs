@@ -1,0 +1,52 @@
+//! A call's receipt as Python sees it: a live view; `receipt.py` makes the user's snapshot of it.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::receipt::Receipt;
+
+/// Hangs on responses. Copies of a response share it; a pickled one carries a snapshot.
+#[pyclass(frozen)]
+#[derive(Clone)]
+pub struct ReceiptCell(pub Arc<Receipt>);
+
+#[pymethods]
+impl ReceiptCell {
+    /// The facts so far, with money as decimal text.
+    fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let facts = self.0.facts();
+        let dict = PyDict::new(py);
+        dict.set_item("outcome", facts.outcome.map(|outcome| outcome.name()))?;
+        dict.set_item("model_asked", facts.model_asked)?;
+        dict.set_item("model_answered", facts.model_answered)?;
+        dict.set_item("tag", facts.tag)?;
+        let usage = facts.usage.unwrap_or_default();
+        dict.set_item("prompt_tokens", usage.prompt)?;
+        dict.set_item("completion_tokens", usage.completion)?;
+        dict.set_item("cached_tokens", usage.cached)?;
+        dict.set_item("estimated", usage.estimated)?;
+        dict.set_item("cost", facts.cost.map(|money| money.to_string()))?;
+        dict.set_item("saved", facts.saved.map(|money| money.to_string()))?;
+        dict.set_item("attempts", facts.attempts)?;
+        dict.set_item("age", facts.age.map(|age| age.as_secs_f64()))?;
+        let stages: Vec<(&str, f64)> = facts.stages.iter().map(|(name, time)| (*name, time.as_secs_f64())).collect();
+        dict.set_item("stages", stages)?;
+        dict.set_item("complete", facts.complete)?;
+        Ok(dict)
+    }
+
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, _memo: Py<PyAny>) -> Py<Self> {
+        slf
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {
+        let restore = py.import("farthing.receipt")?.getattr("_restore")?;
+        Ok((restore, (self.facts(py)?,)))
+    }
+}

@@ -1,0 +1,221 @@
+//! The user's own http client as a sender: Python sends, we only carry the request there and the answer back.
+//!
+//! A sync client sends on a thread that Python owns (see `transport.py`): a thread of ours that is inside the
+//! interpreter when it ends would take the process down. An async client sends on its own event loop, awaited through
+//! pyo3-async-runtimes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3_async_runtimes::TaskLocals;
+use tokio::sync::mpsc;
+
+use super::error::foreign;
+use crate::error::{Error, Phase, Result};
+use crate::exchange::{Body, Response};
+use crate::patience::Patience;
+use crate::upstream::http::{events, is_event_stream};
+use crate::upstream::{Outgoing, Sender};
+
+/// Headers in the form that httpx gives and takes: pairs of bytes.
+pub type RawHeaders = Vec<(Vec<u8>, Vec<u8>)>;
+
+enum Message {
+    Head(u16, HeaderMap),
+    Chunk(Bytes),
+    End,
+    Failed(Error),
+}
+
+/// Where Python reports what its client received.
+#[pyclass(frozen)]
+pub struct Completion {
+    messages: mpsc::UnboundedSender<Message>,
+    cancelled: Arc<AtomicBool>,
+}
+
+#[pymethods]
+impl Completion {
+    fn head(&self, status: u16, headers: RawHeaders) {
+        let _ = self.messages.send(Message::Head(status, header_map(&headers)));
+    }
+
+    fn chunk(&self, chunk: &[u8]) {
+        let _ = self.messages.send(Message::Chunk(Bytes::copy_from_slice(chunk)));
+    }
+
+    fn end(&self) {
+        let _ = self.messages.send(Message::End);
+    }
+
+    /// `kind`: "connect_timeout", "read_timeout", "write_timeout", "pool_timeout", "connection" or "raised".
+    fn fail(&self, py: Python<'_>, kind: &str, message: &str, exception: &Bound<'_, PyAny>) {
+        let cause = foreign(py, exception);
+        let timeout = |phase| Error::Timeout { phase, cause: Some(cause.clone()) };
+        let error = match kind {
+            "connect_timeout" => timeout(Phase::Connect),
+            "read_timeout" => timeout(Phase::Read),
+            "write_timeout" => timeout(Phase::Write),
+            "pool_timeout" => timeout(Phase::Pool),
+            "connection" => Error::Connection { message: message.into(), cause: Some(cause) },
+            _ => Error::Raised(cause),
+        };
+        let _ = self.messages.send(Message::Failed(error));
+    }
+
+    /// Nobody waits for the answer any more.
+    #[getter]
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || self.messages.is_closed()
+    }
+}
+
+/// Adapter to an object with `start(url, headers, body, stream, completion)`: it returns None when a thread of its own
+/// does the work, or a coroutine for the client's event loop; and `cancel(completion)`.
+pub struct PythonSender {
+    object: Py<PyAny>,
+    locals: Option<TaskLocals>,
+}
+
+impl PythonSender {
+    /// `event_loop` and `context` of the caller, for an async client.
+    pub fn new(object: Py<PyAny>, locals: Option<TaskLocals>) -> Self {
+        Self { object, locals }
+    }
+
+    fn start(&self, py: Python<'_>, outgoing: &Parts, completion: Completion) -> PyResult<Py<Completion>> {
+        let completion = Py::new(py, completion)?;
+        let headers = PyList::empty(py);
+        for (name, value) in &outgoing.headers {
+            let pair = (PyBytes::new(py, name.as_str().as_bytes()), PyBytes::new(py, value.as_bytes()));
+            headers.append(PyTuple::new(py, [pair.0, pair.1])?)?;
+        }
+        let body = PyBytes::new(py, &outgoing.body);
+        let started = self
+            .object
+            .bind(py)
+            .call_method1("start", (&outgoing.url, headers, body, outgoing.stream, completion.clone_ref(py)))?;
+        if let (Some(locals), false) = (&self.locals, started.is_none()) {
+            // The coroutine reports through the completion; the future is only its way onto the loop.
+            drop(pyo3_async_runtimes::into_future_with_locals(locals, started)?);
+        }
+        Ok(completion)
+    }
+}
+
+struct Parts {
+    url: String,
+    headers: HeaderMap,
+    body: Bytes,
+    stream: bool,
+}
+
+/// Tells Python when nobody waits any more.
+struct Cancel {
+    object: Py<PyAny>,
+    completion: Py<Completion>,
+    cancelled: Arc<AtomicBool>,
+    finished: bool,
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        if self.finished || super::state::is_exiting() {
+            return;
+        }
+        let _ = Python::try_attach(|py| {
+            let _ = self.object.bind(py).call_method1("cancel", (&self.completion,));
+        });
+    }
+}
+
+#[async_trait]
+impl Sender for PythonSender {
+    async fn send(&self, outgoing: Outgoing<'_>, patience: Arc<Patience>) -> Result<Response> {
+        let parts = Parts {
+            url: outgoing.url.to_owned(),
+            headers: outgoing.headers,
+            body: outgoing.body,
+            stream: outgoing.stream,
+        };
+        let (sender, mut messages) = mpsc::unbounded_channel();
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let completion = Completion { messages: sender, cancelled: Arc::clone(&cancelled) };
+        // Entering the interpreter may have to wait: not on a worker that others need.
+        let started = tokio::task::block_in_place(|| {
+            Python::try_attach(|py| {
+                let started = self.start(py, &parts, completion);
+                started.map(|completion| (self.object.clone_ref(py), completion)).map_err(|error| {
+                    Error::Raised(foreign(py, error.into_value(py).bind(py).as_any()))
+                })
+            })
+        });
+        let (object, completion) = started.ok_or(Error::FlightLost)??;
+        let mut cancel = Cancel { object, completion, cancelled, finished: false };
+
+        // The user's client has its own timeouts, by phase; ours would only be a second opinion.
+        let (status, headers) = match messages.recv().await {
+            Some(Message::Head(status, headers)) => (status, headers),
+            Some(Message::Failed(error)) => {
+                cancel.finished = true;
+                return Err(error);
+            }
+            Some(Message::Chunk(_) | Message::End) | None => return Err(Error::FlightLost),
+        };
+        patience.touch();
+        if parts.stream && is_event_stream(status, &headers) {
+            let chunks = stream::unfold((messages, cancel), |(mut messages, mut cancel)| async move {
+                match messages.recv().await {
+                    Some(Message::Chunk(chunk)) => Some((Ok(chunk), (messages, cancel))),
+                    Some(Message::Failed(error)) => {
+                        cancel.finished = true;
+                        Some((Err(error), (messages, cancel)))
+                    }
+                    Some(Message::End) => {
+                        cancel.finished = true;
+                        None
+                    }
+                    Some(Message::Head(..)) | None if cancel.finished => None,
+                    Some(Message::Head(..)) | None => {
+                        cancel.finished = true;
+                        Some((Err(Error::connection("the http client stopped in the middle")), (messages, cancel)))
+                    }
+                }
+            });
+            let body = Body::Stream(events(chunks, patience));
+            return Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() });
+        }
+        let mut body = Vec::new();
+        loop {
+            match messages.recv().await {
+                Some(Message::Chunk(chunk)) => body.extend_from_slice(&chunk),
+                Some(Message::End) => break,
+                Some(Message::Failed(error)) => {
+                    cancel.finished = true;
+                    return Err(error);
+                }
+                Some(Message::Head(..)) | None => return Err(Error::FlightLost),
+            }
+        }
+        cancel.finished = true;
+        Ok(Response { status, headers, body: Body::Full(body.into()), usage_added: false, whole: Arc::default() })
+    }
+}
+
+/// Names and values that HTTP does not allow are left out; httpx would have refused to send them.
+pub fn header_map(raw: &RawHeaders) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(raw.len());
+    for (name, value) in raw {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
