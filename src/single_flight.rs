@@ -126,9 +126,10 @@ impl Flights {
         if let Some(found) = settled() {
             return Boarding::Settled(found);
         }
-        let seat = Seat::alone(limits);
+        let mut seat = Seat::alone(limits);
         flights.insert(key, Arc::clone(&seat.flight));
-        Boarding::Leads(Seat { flights: Some((Arc::clone(self), key)), ..seat })
+        seat.flights = Some((Arc::clone(self), key));
+        Boarding::Leads(seat)
     }
 
     /// Takes a flight off the list: it has landed, and its answer is stored if it ever will be.

@@ -23,7 +23,7 @@ struct Inner {
 }
 
 /// One per event loop.
-#[pyclass(frozen, weakref)]
+#[pyclass(frozen, weakref, from_py_object)]
 #[derive(Clone)]
 pub struct LoopQueue(Arc<Inner>);
 

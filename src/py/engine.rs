@@ -125,7 +125,9 @@ impl Engine {
     }
 
     /// Looks a plain call up. None: not plain, or not stored.
-    #[pyo3(signature = (prefix, kind, arguments, absent, default, slot, ledger, mode_name, ttl, sample, tag))]
+    ///
+    /// `raw`: the caller wants a raw response; `needs_value`: only an object that was left here will do, the JSON will not.
+    #[pyo3(signature = (prefix, kind, arguments, absent, default, slot, raw, needs_value, ledger, mode_name, ttl, sample, tag))]
     #[expect(clippy::too_many_arguments, reason = "one call across the FFI is cheaper than an object for its arguments")]
     fn find(
         &self,
@@ -136,6 +138,8 @@ impl Engine {
         absent: &Bound<'_, PyTuple>,
         default: Option<(&str, &str)>,
         slot: u32,
+        raw: bool,
+        needs_value: bool,
         ledger: &Ledger,
         mode_name: Option<&str>,
         ttl: Option<f64>,
@@ -151,19 +155,24 @@ impl Engine {
             let Some((key, delivery, model)) = plain_key(&core, prefix, arguments, absent, default, sample) else {
                 return Ok(None);
             };
-            let Some(entry) = core.cache().find(&key, mode, seconds(ttl)) else { return Ok(None) };
+            // A raw stream is the transport's.
+            if raw && delivery.stream {
+                return Ok(None);
+            }
             let slot = match (delivery.stream, delivery.include_usage) {
                 (false, _) => slot,
                 (true, false) => STREAM_SLOT,
                 (true, true) => STREAM_USAGE_SLOT,
             };
-            let facts = CacheStage::hit_facts(&entry, model, tag);
-            CacheStage::record_hit(&state().ledger(ledger.id), endpoint(kind), &facts);
-            let receipt = ReceiptCell(Arc::new(Receipt::new(facts)));
+            let has_value = |entry: &Entry| !needs_value || entry.slot(slot).is_some();
+            let Some(entry) = core.cache().find_if(&key, mode, seconds(ttl), has_value) else { return Ok(None) };
             let value = match entry.slot(slot).as_deref().and_then(|object| object.downcast_ref::<Template>()) {
                 Some(template) => Some(clone::deep(template.0.bind(py), &mut 0)?.unbind()),
                 None => None,
             };
+            let facts = CacheStage::hit_facts(&entry, model, tag);
+            CacheStage::record_hit(&state().ledger(ledger.id), endpoint(kind), &facts);
+            let receipt = ReceiptCell(Arc::new(Receipt::new(facts)));
             Ok(Some(Hit {
                 engine: core,
                 key,
@@ -182,7 +191,7 @@ impl Engine {
     fn send(&self, py: Python<'_>, call: &Bound<'_, PyDict>, sender: Option<Py<PyAny>>) -> PyResult<Option<Answer>> {
         guarded(|| {
             let core = self.core(py)?;
-            let Some(call) = Call::read(py, &core, call, sender, None)? else { return Ok(None) };
+            let Some(call) = Call::read(&core, call, sender, None)? else { return Ok(None) };
             let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
             // A task of its own: dropping the handle's guard at Ctrl-C cancels it.
             let mut task = AbortOnDrop(runtime.spawn(call.answer(core)));
@@ -208,7 +217,7 @@ impl Engine {
         guarded(|| {
             let core = self.core(py)?;
             let locals = TaskLocals::new(event_loop).with_context(context);
-            let Some(call) = Call::read(py, &core, call, sender, Some(locals))? else { return Ok(None) };
+            let Some(call) = Call::read(&core, call, sender, Some(locals))? else { return Ok(None) };
             let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
             let task = runtime.spawn(async move {
                 let mut task = AbortOnDrop(tokio::spawn(call.answer(core)));
@@ -299,8 +308,14 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        state().forget_ledger(self.id);
+        state().retire_ledger(self.id);
     }
+}
+
+/// The report of all ledgers of this process, as JSON.
+#[pyfunction]
+pub fn process_report() -> PyResult<String> {
+    serde_json::to_string(&state().report()).map_err(|error| CoreError::new_err(error.to_string()))
 }
 
 /// Slots of an entry: the plain object is 0 or what the caller says, streams are these.
@@ -393,7 +408,6 @@ struct Call {
 impl Call {
     /// The keys of `call` are written in `transport.py`. None: the body has no canonical form.
     fn read(
-        py: Python<'_>,
         core: &engine::Engine,
         call: &Bound<'_, PyDict>,
         sender: Option<Py<PyAny>>,
@@ -440,7 +454,6 @@ impl Call {
             ttl: seconds(item("ttl")?.extract::<Option<f64>>()?),
             tag: tag.map(Into::into),
         };
-        let _ = py;
         Ok(Some(Self { cx, request }))
     }
 

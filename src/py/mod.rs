@@ -21,7 +21,7 @@ mod _core {
     #[pymodule_export]
     use super::deliver::{Job, LoopQueue};
     #[pymodule_export]
-    use super::engine::{Answer, Engine, Hit, Ledger, Prefix};
+    use super::engine::{Answer, Engine, Hit, Ledger, Prefix, process_report};
     #[pymodule_export]
     use super::error::{CoreError, SendError};
     #[pymodule_export]

@@ -180,6 +180,7 @@ impl Sender for PythonSender {
                     }
                     Some(Message::End) => {
                         cancel.finished = true;
+                        drop(cancel);
                         None
                     }
                     Some(Message::Head(..)) | None if cancel.finished => None,

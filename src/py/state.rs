@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Report};
 use crate::upstream::http::HttpSender;
 
 /// See the module.
@@ -26,6 +26,8 @@ pub struct State {
     pub http: Arc<HttpSender>,
     engines: RwLock<HashMap<u64, Arc<Engine>>>,
     ledgers: RwLock<HashMap<u64, Arc<Ledger>>>,
+    /// The sums of ledgers whose clients are gone.
+    retired: Mutex<Report>,
     salt: [u8; 32],
 }
 
@@ -37,14 +39,16 @@ static EXIT_THREAD: OnceLock<ThreadId> = OnceLock::new();
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 impl State {
-    fn new(generation: u64) -> Self {
+    /// A child keeps its parent's salt: parts of keys that it computed before the fork stay right.
+    fn new(generation: u64, salt: [u8; 32]) -> Self {
         Self {
             generation,
             runtime: OnceLock::new(),
             http: Arc::default(),
             engines: RwLock::default(),
             ledgers: RwLock::default(),
-            salt: random_bytes(),
+            retired: Mutex::default(),
+            salt,
         }
     }
 
@@ -87,8 +91,20 @@ impl State {
         Arc::clone(ledgers.entry(id).or_default())
     }
 
-    pub fn forget_ledger(&self, id: u64) {
-        self.ledgers.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// A ledger that nobody holds any more; what it says stays in the process's report.
+    pub fn retire_ledger(&self, id: u64) {
+        if let Some(ledger) = self.ledgers.write().unwrap_or_else(PoisonError::into_inner).remove(&id) {
+            self.retired.lock().unwrap_or_else(PoisonError::into_inner).add(&ledger.report());
+        }
+    }
+
+    /// The sum of all ledgers of the process.
+    pub fn report(&self) -> Report {
+        let mut sum = self.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for ledger in self.ledgers.read().unwrap_or_else(PoisonError::into_inner).values() {
+            sum.add(&ledger.report());
+        }
+        sum
     }
 }
 
@@ -99,7 +115,7 @@ pub fn state() -> &'static State {
         // SAFETY: the pointer was leaked from a Box below and is never freed.
         return unsafe { &*existing };
     }
-    let fresh = Box::into_raw(Box::new(State::new(0)));
+    let fresh = Box::into_raw(Box::new(State::new(0, random_bytes())));
     match STATE.compare_exchange(std::ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: leaked, see above.
         Ok(_) => unsafe { &*fresh },
@@ -120,9 +136,9 @@ pub fn next_id() -> u64 {
 /// For `os.register_at_fork(after_in_child=...)`.
 #[pyfunction]
 pub fn after_fork_in_child() {
-    let generation = state().generation + 1;
+    let parent = state();
     WAITING.store(0, Ordering::Relaxed);
-    STATE.store(Box::into_raw(Box::new(State::new(generation))), Ordering::Release);
+    STATE.store(Box::into_raw(Box::new(State::new(parent.generation + 1, parent.salt))), Ordering::Release);
 }
 
 /// For `atexit`: from here on no thread of ours enters the interpreter any more.

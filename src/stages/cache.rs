@@ -82,10 +82,21 @@ impl CacheStage {
 
     /// A stored answer that is still good for this caller.
     pub fn find(&self, key: &Key, mode: Mode, ttl: Option<Duration>) -> Option<Arc<Entry>> {
-        if !mode.reads() {
+        self.find_if(key, mode, ttl, |_| true)
+    }
+
+    /// The same, if `fits` says that this caller can use it.
+    pub fn find_if(
+        &self,
+        key: &Key,
+        mode: Mode,
+        ttl: Option<Duration>,
+        fits: impl FnOnce(&Entry) -> bool,
+    ) -> Option<Arc<Entry>> {
+        if self.off || !mode.reads() {
             return None;
         }
-        let entry = self.store.get(key).filter(|entry| entry.is_fresh(ttl))?;
+        let entry = self.store.get(key).filter(|entry| entry.is_fresh(ttl) && fits(entry))?;
         self.counters.hits.fetch_add(1, Ordering::Relaxed);
         Some(entry)
     }

@@ -1,0 +1,49 @@
+# Needs Python >= 3.10, a Rust toolchain >= 1.94 and a C compiler. Everything else comes from here, into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(VENV)/.core
+SOURCES := $(shell find src -type f) Cargo.toml Cargo.lock pyproject.toml
+
+.PHONY: demo test test-rust test-python lint bench clean
+
+demo: $(VENV)/.demo ## the main job: two bills side by side, from real models
+	$(BIN)/farthing demo
+
+test: lint test-rust test-python ## everything that CI runs
+
+test-rust: $(VENV)/.dev
+	cargo test --quiet
+
+test-python: $(CORE)
+	$(BIN)/python -m pytest
+
+lint: $(CORE)
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- --deny warnings
+	cargo clippy --quiet --features python -- --deny warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest farthing._core
+
+# A release build is what users run; tests take the quicker one.
+$(VENV)/.demo: $(VENV)/.dev $(SOURCES)
+	$(BIN)/maturin develop --quiet --release --extras local
+	touch $@
+	rm -f $(CORE)
+
+$(CORE): $(VENV)/.dev $(SOURCES)
+	$(BIN)/maturin develop --quiet --extras local
+	touch $@
+	rm -f $(VENV)/.demo
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) target
