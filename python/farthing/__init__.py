@@ -20,10 +20,10 @@ if TYPE_CHECKING:
         PolicyError,
         UnsupportedSDKError,
     )
-    from .options import options
+    from .call_options import options
     from .policy import Cache, ModelPrice, Policy
-    from .receipt import Receipt, receipt
-    from .savings import Savings
+    from .receipts import Receipt, receipt
+    from .ledger import Savings
 
 __all__ = [
     "AsyncAzureOpenAI",
@@ -60,10 +60,10 @@ _HOMES = {
         "PolicyError",
         "UnsupportedSDKError",
     ),
-    "options": ("options",),
+    "call_options": ("options",),
+    "ledger": ("Savings",),
     "policy": ("Cache", "ModelPrice", "Policy"),
-    "receipt": ("Receipt", "receipt"),
-    "savings": ("Savings",),
+    "receipts": ("Receipt", "receipt"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -77,12 +77,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'farthing' has no attribute {name!r}")
     from importlib import import_module
 
-    # A function may have its module's name (options, receipt, savings): importing the module puts the module here, so
-    # the name that users mean is put here afterwards, for every home at once.
-    module = import_module(f".{_HOME[name]}", __name__)
-    for each in _HOMES[_HOME[name]]:
-        globals()[each] = getattr(module, each)
-    return globals()[name]
+    # No module may have the name of something here: importing it would put the module in that thing's place.
+    value = globals()[name] = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -17,8 +17,8 @@ import openai
 from . import _core, resources, transport
 from .exceptions import UnsupportedSDKError, explain
 from .policy import Policy
-from .receipt import Receipt, last_receipt
-from .savings import Savings
+from .receipts import Receipt, last_receipt
+from .ledger import Savings
 from .session import CacheControl, Session
 
 __all__ = ["AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"]

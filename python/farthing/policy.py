@@ -4,7 +4,7 @@
 own check, so there is no second place that knows a range. A new part is one dataclass and one line in `Policy`.
 
 Not in this room: anything that acts on a policy (that is the Rust core, which reads `Policy.to_core()`), prices that
-farthing brings along, settings of a single call (options.py). It is imported by `import farthing`, so what only errors
+farthing brings along, settings of a single call (call_options.py). It is imported by `import farthing`, so what only errors
 and files need (difflib, tomllib) is imported where it is used.
 """
 
@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .exceptions import PolicyError, explain
-from .options import MODES, QUANTITY, Bad, Mode, nearest, one_of, seconds, shown, text
+from .call_options import MODES, QUANTITY, Bad, Mode, nearest, one_of, seconds, shown, text
 
 __all__ = ["Cache", "Mode", "ModelPrice", "Policy"]
 

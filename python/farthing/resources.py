@@ -26,8 +26,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 
 from . import _core
-from .options import Options, current, from_headers, merge
-from .receipt import attach
+from .call_options import Options, current, from_headers, merge
+from .receipts import attach
 from .routes import Route, httpx_of, owner_of, route_of
 from .transport import RECEIPT, sample_text
 

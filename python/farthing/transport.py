@@ -19,8 +19,8 @@ from typing import Any
 import openai
 
 from . import _core
-from .options import current, from_headers, merge
-from .receipt import attach
+from .call_options import current, from_headers, merge
+from .receipts import attach
 from .routes import Route, endpoint_of, httpx_of, owner_of, route_of
 from .sender import AsyncSdkSender, SdkSender
 

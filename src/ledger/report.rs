@@ -1,4 +1,4 @@
-//! The sums of a ledger, and their JSON form, which `python/farthing/savings.py` reads by the same names.
+//! The sums of a ledger, and their JSON form, which `python/farthing/ledger.py` reads by the same names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +78,7 @@ impl Line {
     }
 }
 
-/// See `farthing.savings.Savings` for the meaning of each sum.
+/// See `farthing.ledger.Savings` for the meaning of each sum.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub calls: u64,

@@ -1,4 +1,4 @@
-//! A call's receipt as Python sees it: a live view; `receipt.py` makes the user's snapshot of it.
+//! A call's receipt as Python sees it: a live view; `receipts.py` makes the user's snapshot of it.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl ReceiptCell {
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {
-        let restore = py.import("farthing.receipt")?.getattr("_restore")?;
+        let restore = py.import("farthing.receipts")?.getattr("_restore")?;
         Ok((restore, (self.facts(py)?,)))
     }
 }

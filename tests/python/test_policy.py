@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from farthing import policy as room
 from farthing.exceptions import FarthingError, PolicyError, explain
-from farthing.options import nearest
+from farthing.call_options import nearest
 from farthing.policy import Cache, ModelPrice, Policy
 
 

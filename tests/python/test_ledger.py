@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.savings import Line, Savings, money
+from farthing.ledger import Line, Savings, money
 
 REPORT: dict[str, Any] = {
     "calls": 60,

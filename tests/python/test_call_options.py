@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing.exceptions import FarthingError, OptionsError
-from farthing.options import Options, current, from_headers, merge, options
+from farthing.call_options import Options, current, from_headers, merge, options
 from farthing.policy import Cache
 
 

@@ -1,0 +1,266 @@
+"""A scripted upstream on loopback: counts calls, keeps what was sent, and misbehaves on demand.
+
+For faults and for counting; what real models do is tested with real models (`test_local.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Seen:
+    """One request as it arrived."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Reply:
+    """What to answer. `pieces` are written one by one, `pause` seconds apart; `cut` drops the connection after them."""
+
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    pieces: Iterable[bytes] | None = None
+    delay: float = 0.0
+    pause: float = 0.0
+    cut: bool = False
+
+
+Script = Callable[[Seen, int], Reply]
+
+
+def chat(text: str = "pong", *, model: str = "test-model", **more: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    body = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": model,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {
+            "prompt_tokens": 9,
+            "completion_tokens": 3,
+            "total_tokens": 12,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+        },
+        "service_tier": "default",
+        "system_fingerprint": "fp_1",
+        "x_unknown": {"kept": True},
+    }
+    return {**body, **more}
+
+
+def response(text: str = "pong", *, model: str = "test-model", **more: Any) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+    item = {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": [part]}
+    body = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1_700_000_000.0,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "model": model,
+        "output": [item],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": {
+            "input_tokens": 9,
+            "input_tokens_details": {"cached_tokens": 4},
+            "output_tokens": 3,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 12,
+        },
+    }
+    return {**body, **more}
+
+
+def embedding(count: int = 1, *, base64: bool = True) -> dict[str, Any]:
+    import base64 as b64
+
+    vector = [0.25, -1.5, 3.0]
+    packed: Any = b64.b64encode(struct.pack("<3f", *vector)).decode() if base64 else vector
+    data = [{"object": "embedding", "index": index, "embedding": packed} for index in range(count)]
+    usage = {"prompt_tokens": 5, "total_tokens": 5}
+    return {"object": "list", "data": data, "model": "test-model", "usage": usage}
+
+
+def event(data: Any, name: str | None = None) -> bytes:
+    text = data if isinstance(data, str) else json.dumps(data)
+    return (f"event: {name}\n" if name else "").encode() + f"data: {text}\n\n".encode()
+
+
+def chat_events(text: str = "pong", *, usage: bool = False, model: str = "test-model") -> list[bytes]:
+    """A chat stream as OpenAI sends it: the role, the words, the finish, the usage, the sentinel."""
+    whole = chat(text, model=model)
+    frame = {name: whole[name] for name in ("id", "created", "model", "service_tier", "system_fingerprint")}
+    frame["object"] = "chat.completion.chunk"
+
+    def chunk(delta: Any, finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return event({**frame, "choices": [choice], **({"usage": None} if usage else {})})
+
+    pieces = [chunk({"role": "assistant", "content": "", "refusal": None})]
+    pieces += [chunk({"content": letter}) for letter in text]
+    pieces.append(chunk({}, "stop"))
+    if usage:
+        pieces.append(event({**frame, "choices": [], "usage": whole["usage"]}))
+    return [*pieces, event("[DONE]")]
+
+
+def response_events(text: str = "pong") -> list[bytes]:
+    whole = response(text)
+    item = whole["output"][0]
+    begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+    at = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "content": []}},
+        {"type": "response.content_part.added", **at, "part": part},
+        *({"type": "response.output_text.delta", **at, "delta": letter, "logprobs": []} for letter in text),
+        {"type": "response.output_text.done", **at, "text": text, "logprobs": []},
+        {"type": "response.content_part.done", **at, "part": item["content"][0]},
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": whole},
+    ]
+    return [event({**e, "sequence_number": n}, e["type"]) for n, e in enumerate(events)]
+
+
+def answer(seen: Seen, text: str = "pong") -> Reply:
+    """A good answer to any of the three endpoints, streamed if that was asked."""
+    body = seen.json
+    stream = bool(body.get("stream"))
+    if seen.path.partition("?")[0].endswith("/embeddings"):
+        count = len(body["input"]) if isinstance(body["input"], list) else 1
+        return Reply(body=embedding(count, base64=body.get("encoding_format") == "base64"))
+    if seen.path.partition("?")[0].endswith("/responses"):
+        return Reply(pieces=response_events(text)) if stream else Reply(body=response(text))
+    if stream:
+        usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        return Reply(pieces=chat_events(text, usage=usage))
+    return Reply(body=chat(text))
+
+
+def numbered(seen: Seen, number: int) -> Reply:
+    """Good answers that differ from call to call."""
+    return answer(seen, f"pong {number}")
+
+
+class Upstream:
+    """The server. `script(seen, number)` answers; number counts from 1."""
+
+    def __init__(self, script: Script = numbered) -> None:
+        self.script = script
+        self.seen: list[Seen] = []
+        self.aborted = threading.Event()
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                length = int(self.headers.get("content-length") or 0)
+                body = self.rfile.read(length)
+                seen = Seen(self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+                with outer._lock:
+                    outer.seen.append(seen)
+                    number = len(outer.seen)
+                try:
+                    outer._reply(self, outer.script(seen, number))
+                except (BrokenPipeError, ConnectionResetError):
+                    outer.aborted.set()
+                    self.close_connection = True
+
+            do_GET = do_POST
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 512
+
+            def handle_error(self, *_: Any) -> None:
+                pass
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    @property
+    def calls(self) -> int:
+        return len(self.seen)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _reply(self, handler: Any, reply: Reply) -> None:
+        self._wait(handler, reply.delay)
+        stream = reply.pieces is not None
+        body = b"" if stream else reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        headers = {
+            "content-type": "text/event-stream; charset=utf-8" if stream else "application/json",
+            "x-request-id": f"req_{len(self.seen)}",
+            **reply.headers,
+        }
+        handler.send_response(reply.status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header(*(("transfer-encoding", "chunked") if stream else ("content-length", str(len(body)))))
+        handler.end_headers()
+        if not stream:
+            handler.wfile.write(body)
+            return
+        for piece in reply.pieces or ():
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            handler.wfile.flush()
+            self._wait(handler, reply.pause)
+        if reply.cut:
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            handler.connection.close()
+            handler.close_connection = True
+            return
+        handler.wfile.write(b"0\r\n\r\n")
+
+    def _wait(self, handler: Any, seconds: float) -> None:
+        """Sleeps, and notices when the caller hangs up."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.01))
+            handler.connection.setblocking(False)
+            try:
+                if handler.connection.recv(1, socket.MSG_PEEK) == b"":
+                    raise ConnectionResetError
+            except BlockingIOError:
+                pass
+            finally:
+                handler.connection.setblocking(True)
