@@ -51,9 +51,14 @@ impl Engine {
         // A cache that is turned off is a stage that lets everything pass: the ledger still wants to know.
         let off = config.cache.is_none();
         let (max_bytes, ttl, deterministic_only, mode, name, ignored_headers) = match config.cache {
-            Some(cache) => {
-                (cache.max_bytes, cache.ttl(), cache.deterministic_only, cache.mode()?, cache.scope, cache.ignore_headers)
-            }
+            Some(cache) => (
+                cache.max_bytes,
+                cache.ttl(),
+                cache.deterministic_only,
+                cache.mode()?,
+                cache.scope,
+                cache.ignore_headers,
+            ),
             None => (0, None, false, Mode::Off, None, Vec::new()),
         };
         let ignored_headers = ignored_headers.into_iter().map(|header| header.to_ascii_lowercase()).collect();

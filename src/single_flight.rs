@@ -110,12 +110,7 @@ pub enum Boarding<T> {
 impl Flights {
     /// Joins the flight for `key`, or opens one. `settled` is asked in between, under the lock: an equal flight may have
     /// landed and stored its answer since the caller looked.
-    pub fn board<T>(
-        self: &Arc<Self>,
-        key: Key,
-        limits: Limits,
-        settled: impl FnOnce() -> Option<T>,
-    ) -> Boarding<T> {
+    pub fn board<T>(self: &Arc<Self>, key: Key, limits: Limits, settled: impl FnOnce() -> Option<T>) -> Boarding<T> {
         let mut flights = lock(&self.0);
         if let Some(flight) = flights.get(&key)
             && !flight.is_over()
@@ -161,8 +156,7 @@ impl Seat {
     pub fn alone(limits: Limits) -> Self {
         let patience = Arc::new(Patience::default());
         let id = patience.join(limits);
-        let flight =
-            Flight { patience, log: Mutex::default(), price: Mutex::default(), task: Mutex::default() };
+        let flight = Flight { patience, log: Mutex::default(), price: Mutex::default(), task: Mutex::default() };
         Self { flight: Arc::new(flight), flights: None, id }
     }
 

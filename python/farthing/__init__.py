@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .call_options import options
     from .client import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI, savings, wrap
     from .exceptions import (
         CacheError,
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
         PolicyError,
         UnsupportedSDKError,
     )
-    from .call_options import options
+    from .ledger import Savings
     from .policy import Cache, ModelPrice, Policy
     from .receipts import Receipt, receipt
-    from .ledger import Savings
 
 __all__ = [
     "AsyncAzureOpenAI",

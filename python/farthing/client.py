@@ -7,8 +7,9 @@ A subclass of each SDK client, with the SDK's name (the User-Agent is built from
 from __future__ import annotations
 
 import copy as copying
-import os
-from collections.abc import Mapping
+import functools
+import inspect
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,14 +17,20 @@ import openai
 
 from . import _core, resources, transport
 from .exceptions import UnsupportedSDKError, explain
+from .ledger import Savings
 from .policy import Policy
 from .receipts import Receipt, last_receipt
-from .ledger import Savings
 from .session import CacheControl, Session
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from . import signatures
+    from .signatures import PolicyLike
 
 __all__ = ["AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"]
 
-PolicyLike = Policy | str | os.PathLike[str] | Mapping[str, Any] | None
+_T = TypeVar("_T")
 _Client = TypeVar("_Client", bound="openai.OpenAI | openai.AsyncOpenAI")
 
 
@@ -43,15 +50,49 @@ def _check_version(version: str) -> None:
 _check_version(openai.__version__)
 
 
+def _init(
+    original: Any, self: Any, *, policy: PolicyLike = None, _farthing: Session | None = None, **kwargs: Any
+) -> None:
+    # First, so that a policy with a mistake in it leaves no half-made client behind.
+    self._farthing = _farthing if _farthing is not None else Session(Policy.resolve(policy))
+    original(self, **kwargs)
+
+
+def _copy(original: Any, self: Any, *, policy: PolicyLike = None, _extra_kwargs: Any = None, **kwargs: Any) -> Any:
+    session = self._farthing
+    if policy is not None:
+        session = Session(Policy.resolve(policy), session.ledger)
+    return original(self, _extra_kwargs={"_farthing": session, **(_extra_kwargs or {})}, **kwargs)
+
+
+def _with_policy(original: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+    """The SDK's method with `policy=`, also in its signature."""
+
+    @functools.wraps(original)
+    def method(self: Any, **kwargs: Any) -> Any:
+        return ours(original, self, **kwargs)
+
+    signature = inspect.signature(original)
+    policy = inspect.Parameter("policy", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="PolicyLike")
+    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), policy]
+    )
+    return method
+
+
+def _face(kind: type[_T]) -> type[_T]:
+    """Gives a client class, made of a mixin and an SDK class, the SDK's signatures with `policy=`."""
+    sdk: Any = kind.__bases__[1]
+    face: Any = kind
+    face.__init__ = _with_policy(sdk.__init__, _init)
+    face.copy = face.with_options = _with_policy(sdk.copy, _copy)
+    return kind
+
+
 class _Mixin:
     """What sync and async clients have in common."""
 
     _farthing: Session
-
-    def __init__(self, *args: Any, policy: PolicyLike = None, _farthing: Session | None = None, **kwargs: Any) -> None:
-        # First, so that a policy with a mistake in it leaves no half-made client behind.
-        self._farthing = _farthing if _farthing is not None else Session(Policy.resolve(policy))
-        super().__init__(*args, **kwargs)
 
     @property
     def cache(self) -> CacheControl:
@@ -72,14 +113,6 @@ class _Mixin:
         return last_receipt()
 
     if not TYPE_CHECKING:
-
-        def copy(self, *, policy=None, _extra_kwargs=None, **kwargs):
-            session = self._farthing
-            if policy is not None:
-                session = Session(Policy.resolve(policy), session.ledger)
-            return super().copy(_extra_kwargs={"_farthing": session, **(_extra_kwargs or {})}, **kwargs)
-
-        with_options = copy
 
         def _build_request(self, options, **kwargs):
             return transport.build(self, super()._build_request, options, kwargs)
@@ -140,6 +173,7 @@ class _AsyncMixin(_Mixin):
             return made
 
 
+@_face
 class OpenAI(_SyncMixin, openai.OpenAI):
     """`openai.OpenAI` with farthing in it; takes `policy=` besides the SDK's arguments.
 
@@ -151,17 +185,36 @@ class OpenAI(_SyncMixin, openai.OpenAI):
         PolicyError: the policy has a mistake in it.
     """
 
+    if TYPE_CHECKING:
 
+        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Sync]) -> None: ...
+
+
+@_face
 class AsyncOpenAI(_AsyncMixin, openai.AsyncOpenAI):
     """`openai.AsyncOpenAI` with farthing in it; see `OpenAI`."""
 
+    if TYPE_CHECKING:
 
+        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Async]) -> None: ...
+
+
+@_face
 class AzureOpenAI(_SyncMixin, openai.AzureOpenAI):
     """`openai.AzureOpenAI` with farthing in it; see `OpenAI`."""
 
+    if TYPE_CHECKING:
 
+        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.SyncAzure]) -> None: ...
+
+
+@_face
 class AsyncAzureOpenAI(_AsyncMixin, openai.AsyncAzureOpenAI):
     """`openai.AsyncAzureOpenAI` with farthing in it; see `OpenAI`."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.AsyncAzure]) -> None: ...
 
 
 _OURS: dict[type, type] = {
@@ -192,7 +245,7 @@ def wrap(client: _Client, *, policy: PolicyLike = None) -> _Client:
     if not isinstance(client, _Mixin):
         if kind not in _OURS:
             mixin = _SyncMixin if isinstance(client, openai.OpenAI) else _AsyncMixin
-            _OURS[kind] = type(kind.__name__, (mixin, kind), {"__module__": kind.__module__})
+            _OURS[kind] = _face(type(kind.__name__, (mixin, kind), {"__module__": kind.__module__}))
         kind = _OURS[kind]
     wrapped = copying.copy(client)
     for name in list(vars(wrapped)):

@@ -4,8 +4,8 @@
 own check, so there is no second place that knows a range. A new part is one dataclass and one line in `Policy`.
 
 Not in this room: anything that acts on a policy (that is the Rust core, which reads `Policy.to_core()`), prices that
-farthing brings along, settings of a single call (call_options.py). It is imported by `import farthing`, so what only errors
-and files need (difflib, tomllib) is imported where it is used.
+farthing brings along, settings of a single call (call_options.py). Every client imports it, so what only errors and
+files need (difflib, tomllib) is imported where it is used.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .exceptions import PolicyError, explain
 from .call_options import MODES, QUANTITY, Bad, Mode, nearest, one_of, seconds, shown, text
+from .exceptions import PolicyError, explain
 
 __all__ = ["Cache", "Mode", "ModelPrice", "Policy"]
 

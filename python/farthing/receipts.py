@@ -1,4 +1,4 @@
-"""What happened to one call: `farthing.receipt(response)`. The facts are the core's; sums over calls are ledger.py's."""
+"""What happened to one call: `farthing.receipt(response)`. The facts are the core's, sums are ledger.py's."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import openai
 from openai import AsyncStream, Stream
@@ -66,15 +66,15 @@ EMBEDDINGS = Kind("embeddings", "/embeddings", CreateEmbeddingResponse, None, ("
 class _Lookup:
     """One plain call, ready to be looked up."""
 
-    __slots__ = ("arguments", "client", "kind", "options", "prefix", "raw", "sample", "slot")
+    __slots__ = ("arguments", "client", "kind", "options", "place", "raw", "sample", "slot")
 
     def __init__(
-        self, client: Any, kind: Kind, arguments: dict[str, Any], prefix: _core.Prefix, options: Options, raw: bool
+        self, client: Any, kind: Kind, arguments: dict[str, Any], place: _Place, options: Options, raw: bool
     ) -> None:
         self.client = client
         self.kind = kind
         self.arguments = arguments
-        self.prefix = prefix
+        self.place = place
         self.options = options
         self.raw = raw
         self.sample = sample_text(options.sample)
@@ -102,14 +102,14 @@ class _Lookup:
         route = route_of(client)
         if route is Route.UNSEEN:
             return None
-        prefix = _prefix(client, kind, arguments, route)
-        return None if prefix is None else cls(client, kind, arguments, prefix, options, raw)
+        place = _place(client, kind, arguments, route)
+        return None if place is None else cls(client, kind, arguments, place, options, raw)
 
     def find(self) -> Any:
         """The answer in the form that the caller asked for; None = not stored."""
         options = self.options
         hit = self.client._farthing.engine.find(
-            self.prefix,
+            self.place.prefix,
             self.kind.name,
             self.arguments,
             _ABSENT,
@@ -129,7 +129,7 @@ class _Lookup:
             return _stored_stream(self, hit)
         value = hit.value
         if value is None:
-            response = _http_response(self.client, self.kind, hit)
+            response = _http_response(self, hit)
             value = self.client._process_response_data(
                 data=json.loads(hit.body), cast_to=self.kind.made, response=response
             )
@@ -142,11 +142,18 @@ class _Lookup:
         """Leaves a copy of a new answer, so that the next equal call finds an object and not only JSON."""
         if isinstance(made, self.kind.made):
             self.client._farthing.engine.keep(
-                self.prefix, self.arguments, _ABSENT, self.kind.default, self.slot, self.sample, made
+                self.place.prefix, self.arguments, _ABSENT, self.kind.default, self.slot, self.sample, made
             )
 
 
-def _prefix(client: Any, kind: Kind, arguments: Mapping[str, Any], route: Route) -> _core.Prefix | None:
+class _Place(NamedTuple):
+    """An endpoint as a client reaches it: the key's unchanging part, and a request as it goes out, without its body."""
+
+    prefix: _core.Prefix
+    request: Any
+
+
+def _place(client: Any, kind: Kind, arguments: Mapping[str, Any], route: Route) -> _Place | None:
     """The key's unchanging part, from a request that the SDK itself builds; made again when the client changes."""
     if client._strict_response_validation or getattr(client, "_api_key_provider", None) is not None:
         return None
@@ -167,38 +174,37 @@ def _prefix(client: Any, kind: Kind, arguments: Mapping[str, Any], route: Route)
         client._farthing,
         route,
     )
-    cached = vars(client).get("_farthing_prefixes")
+    cached = vars(client).get("_farthing_places")
     if cached is None or any(now is not then for now, then in zip(identity, cached[0], strict=True)):
         cached = (identity, {})
-        vars(client)["_farthing_prefixes"] = cached
-    prefixes: dict[Any, _core.Prefix] = cached[1]
-    place = (kind.name, model)
-    prefix = prefixes.get(place)
-    if prefix is None:
+        vars(client)["_farthing_places"] = cached
+    places: dict[Any, _Place] = cached[1]
+    place = places.get((kind.name, model))
+    if place is None:
         options = FinalRequestOptions.construct(method="post", url=kind.path, json_data={"model": model or "model"})
-        request = client._build_request(options)
+        built = client._build_request(options)
         owner, _ = owner_of(client, route)
-        prefix = client._farthing.engine.prefix(owner, str(request.url), request.headers.raw)
-        if len(prefixes) < 100:
-            prefixes[place] = prefix
-    return prefix
+        prefix = client._farthing.engine.prefix(owner, str(built.url), built.headers.raw)
+        headers = [(name, value) for name, value in built.headers.raw if name.lower() != b"content-length"]
+        place = _Place(prefix, httpx_of(client).Request("POST", built.url, headers=headers))
+        if len(places) < 100:
+            places[kind.name, model] = place
+    return place
 
 
-def _http_response(client: Any, kind: Kind, hit: _core.Hit) -> Any:
-    httpx = httpx_of(client)
-    request = httpx.Request("POST", client._prepare_url(kind.path))
-    return httpx.Response(
+def _http_response(lookup: _Lookup, hit: _core.Hit) -> Any:
+    return httpx_of(lookup.client).Response(
         200,
         headers=hit.headers,
         content=hit.body,
-        request=request,
+        request=lookup.place.request,
         extensions={"http_version": b"HTTP/1.1", RECEIPT: hit.receipt},
     )
 
 
 def _raw_response(lookup: _Lookup, hit: _core.Hit, value: Any) -> Any:
     raw: Any = LegacyAPIResponse(
-        raw=_http_response(lookup.client, lookup.kind, hit),
+        raw=_http_response(lookup, hit),
         client=lookup.client,
         cast_to=lookup.kind.made,
         stream=False,
@@ -226,10 +232,10 @@ class _Stored:
 
     @cached_property
     def response(self) -> Any:
-        return _http_response(self._lookup.client, self._lookup.kind, self._hit)
+        return _http_response(self._lookup, self._hit)
 
 
-class _StoredStream(_Stored, Stream[Any]):
+class _StoredStream(_Stored, Stream[Any]):  # type: ignore[misc,override]
     def __init__(self, lookup: _Lookup, hit: _core.Hit, chunks: list[Any]) -> None:
         self._begin(lookup, hit)
         self._iterator = iter(chunks)
@@ -238,7 +244,7 @@ class _StoredStream(_Stored, Stream[Any]):
         self._iterator = iter(())
 
 
-class _AsyncStoredStream(_Stored, AsyncStream[Any]):
+class _AsyncStoredStream(_Stored, AsyncStream[Any]):  # type: ignore[misc,override]
     def __init__(self, lookup: _Lookup, hit: _core.Hit, chunks: list[Any]) -> None:
         self._begin(lookup, hit)
         self._iterator = self._each(chunks)
@@ -256,7 +262,7 @@ def _stored_stream(lookup: _Lookup, hit: _core.Hit) -> Any:
     client = lookup.client
     chunks = hit.value
     if chunks is None:
-        response = _http_response(client, lookup.kind, hit)
+        response = _http_response(lookup, hit)
         chunks = [
             client._process_response_data(data=event, cast_to=lookup.kind.chunk, response=response)
             for event in json.loads(hit.events())

@@ -1,7 +1,7 @@
 """Who sends a call: Rust, the client's own http client, or the SDK unseen by us. Nothing is sent here.
 
-Mocks and recorders (respx, pytest-httpx, vcrpy) patch the http library's classes, tracers replace the SDK's methods. They
-must see what they saw before, and what they answer must not get into the cache: such calls go the SDK's way, unseen.
+Mocks and recorders (respx, pytest-httpx, vcrpy) patch the http library's classes, tracers replace the SDK's methods.
+They must see what they saw before, and what they answer must not get into the cache: such calls go the SDK's way.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Route(Enum):
 
 
 def endpoint_of(request: Any) -> str | None:
-    """"chat", "responses" or "embeddings"; None for a request that is none of ours."""
+    """ "chat", "responses" or "embeddings"; None for a request that is none of ours."""
     if request.method != "POST" or not request.headers.get("content-type", "").startswith("application/json"):
         return None
     path = request.url.path.rstrip("/")
@@ -103,7 +103,9 @@ def owner_of(client: Any, route: Route) -> tuple[bytes, bool]:
 
 
 def _is_dynamic(client: Any) -> bool:
-    return getattr(client, "workload_identity", None) is not None or getattr(client, "_provider_runtime", None) is not None
+    return (
+        getattr(client, "workload_identity", None) is not None or getattr(client, "_provider_runtime", None) is not None
+    )
 
 
 def _owner(thing: Any) -> bytes:
@@ -125,5 +127,3 @@ def _is_real(http: Any) -> bool:
         if root == "httpx_aiohttp" or kind.__module__.startswith("openai."):
             return True
     return False
-
-

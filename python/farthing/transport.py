@@ -1,7 +1,7 @@
 """The seam below the SDK's `request()`: its HTTP request in, an HTTP response out, farthing's engine in between.
 
-Every call that `resources.py` did not answer comes here, so that the SDK's own semantics (parse, streams, raw responses,
-errors) hold. What goes which way is in `routes.py`, the user's own http client in `sender.py`.
+Every call that `resources.py` did not answer comes here, so that the SDK's own semantics (parse, streams, raw
+responses, errors) hold. What goes which way is in `routes.py`, the user's own http client in `sender.py`.
 """
 
 from __future__ import annotations
@@ -68,8 +68,10 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
     if answer is None:
         return plain(request, stream=stream, **kwargs)
     response = call.response(answer, is_async=False)
-    if not response.is_success and call.owns_retries:
+    failed = not response.is_success and call.owns_retries
+    if failed or not stream:
         response.read()
+    if failed:
         raise client._make_status_error_from_response(response)
     return response
 
@@ -104,8 +106,10 @@ async def send_async(
     if answer is None:
         return await plain(request, stream=stream, **kwargs)
     response = call.response(answer, is_async=True)
-    if not response.is_success and call.owns_retries:
+    failed = not response.is_success and call.owns_retries
+    if failed or not stream:
         await response.aread()
+    if failed:
         raise client._make_status_error_from_response(response)
     return response
 
@@ -180,17 +184,18 @@ class _Call:
         return cls(client, request, endpoint, route)
 
     def response(self, answer: _core.Answer, *, is_async: bool) -> Any:
-        """The answer as the SDK's kind of response."""
+        """The answer as the SDK's kind of response, its body unread."""
         httpx = self.httpx
-        body: dict[str, Any] = {"content": answer.body}
         if answer.pipe is not None:
-            body = {"stream": _events_class(httpx, is_async)(self, answer.pipe)}
+            body = _events_class(httpx, is_async)(self, answer.pipe)
+        else:
+            body = httpx.ByteStream(answer.body)
         response = httpx.Response(
             answer.status,
             headers=answer.headers,
             request=self.request,
             extensions={"http_version": b"HTTP/1.1", RECEIPT: answer.receipt},
-            **body,
+            stream=body,
         )
         response.elapsed = datetime.timedelta(seconds=time.monotonic() - self.started)
         return response
@@ -257,7 +262,7 @@ class _Events:
 def _events_class(httpx: Any, is_async: bool) -> type[Any]:
     """httpx checks the type of a response's stream, and an injected client may bring another httpx than the SDK's."""
 
-    class SyncEvents(_Events, httpx.SyncByteStream):  # type: ignore[name-defined,misc]
+    class SyncEvents(_Events, httpx.SyncByteStream):  # type: ignore[misc]
         def __iter__(self) -> Iterator[bytes]:
             while True:
                 piece = self._take()
@@ -271,7 +276,7 @@ def _events_class(httpx: Any, is_async: bool) -> type[Any]:
         def close(self) -> None:
             self._pipe.close()
 
-    class AsyncEvents(_Events, httpx.AsyncByteStream):  # type: ignore[name-defined,misc]
+    class AsyncEvents(_Events, httpx.AsyncByteStream):  # type: ignore[misc]
         async def __aiter__(self) -> AsyncIterator[bytes]:
             while True:
                 piece = self._take()

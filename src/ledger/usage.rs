@@ -56,8 +56,7 @@ impl Usage {
         let reasoning =
             first(&["completion_tokens_details/reasoning_tokens", "output_tokens_details/reasoning_tokens"]);
         let audio_prompt = first(&["prompt_tokens_details/audio_tokens", "input_tokens_details/audio_tokens"]);
-        let audio_completion =
-            first(&["completion_tokens_details/audio_tokens", "output_tokens_details/audio_tokens"]);
+        let audio_completion = first(&["completion_tokens_details/audio_tokens", "output_tokens_details/audio_tokens"]);
         // A part is never more than the whole, or the rest of the whole would be charged below zero.
         let cached = cached.unwrap_or(0).min(prompt);
         let cache_write = cache_write.unwrap_or(0).min(prompt - cached);

@@ -69,7 +69,8 @@ impl LoopQueue {
         }
         let _ = Python::try_attach(|py| {
             let wake = Bound::new(py, self.clone()).and_then(|queue| queue.getattr("drain"));
-            let woken = wake.and_then(|drain| self.0.event_loop.bind(py).call_method1("call_soon_threadsafe", (drain,)));
+            let woken =
+                wake.and_then(|drain| self.0.event_loop.bind(py).call_method1("call_soon_threadsafe", (drain,)));
             if woken.is_err() {
                 // The loop is closed: nobody waits there any more.
                 let parcels = std::mem::take(&mut *self.0.parcels.lock().unwrap_or_else(PoisonError::into_inner));

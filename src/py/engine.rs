@@ -128,7 +128,10 @@ impl Engine {
     ///
     /// `raw`: the caller wants a raw response; `needs_value`: only an object that was left here will do, the JSON will not.
     #[pyo3(signature = (prefix, kind, arguments, absent, default, slot, raw, needs_value, ledger, mode_name, ttl, sample, tag))]
-    #[expect(clippy::too_many_arguments, reason = "one call across the FFI is cheaper than an object for its arguments")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call across the FFI is cheaper than an object for its arguments"
+    )]
     fn find(
         &self,
         py: Python<'_>,
@@ -355,13 +358,7 @@ impl Hit {
     }
 }
 
-fn keep(
-    core: &engine::Engine,
-    key: &Key,
-    entry: &Arc<Entry>,
-    slot: u32,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+fn keep(core: &engine::Engine, key: &Key, entry: &Arc<Entry>, slot: u32, value: &Bound<'_, PyAny>) -> PyResult<()> {
     /// Beyond this, the object is built again for each hit: it would crowd out other answers.
     const MOST_BYTES: usize = 64 * 1024;
     if entry.body.len() > MOST_BYTES {

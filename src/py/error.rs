@@ -10,7 +10,12 @@ use pyo3::prelude::*;
 use crate::error::{Error, Foreign};
 
 create_exception!(farthing._core, SendError, PyException, "args: kind, message, cause. No answer from the upstream.");
-create_exception!(farthing._core, CoreError, PyException, "farthing's own failure; the caller falls back to the plain call.");
+create_exception!(
+    farthing._core,
+    CoreError,
+    PyException,
+    "farthing's own failure; the caller falls back to the plain call."
+);
 
 /// What the user's own http client raised, carried through the core.
 pub fn foreign(py: Python<'_>, exception: &Bound<'_, PyAny>) -> Foreign {

@@ -152,9 +152,9 @@ impl Sender for PythonSender {
         let started = tokio::task::block_in_place(|| {
             Python::try_attach(|py| {
                 let started = self.start(py, &parts, completion);
-                started.map(|completion| (self.object.clone_ref(py), completion)).map_err(|error| {
-                    Error::Raised(foreign(py, error.into_value(py).bind(py).as_any()))
-                })
+                started
+                    .map(|completion| (self.object.clone_ref(py), completion))
+                    .map_err(|error| Error::Raised(foreign(py, error.into_value(py).bind(py).as_any())))
             })
         });
         let (object, completion) = started.ok_or(Error::FlightLost)??;

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.exceptions import FarthingError, OptionsError
 from farthing.call_options import Options, current, from_headers, merge, options
+from farthing.exceptions import FarthingError, OptionsError
 from farthing.policy import Cache
 
 

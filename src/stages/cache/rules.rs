@@ -50,15 +50,15 @@ fn has_hosted_tool(request: &Request) -> bool {
     }
     let Some(raw) = request.raw("tools") else { return false };
     match serde_json::from_slice::<Option<Vec<Tool<'_>>>>(raw) {
-        Ok(tools) => tools.unwrap_or_default().iter().any(|tool| !matches!(tool.kind.as_deref(), Some("function" | "custom"))),
+        Ok(tools) => {
+            tools.unwrap_or_default().iter().any(|tool| !matches!(tool.kind.as_deref(), Some("function" | "custom")))
+        }
         Err(_) => true,
     }
 }
 
 fn is_deterministic(request: &Request) -> bool {
-    request.endpoint == Endpoint::Embeddings
-        || request.get::<f64>("temperature") == Some(0.0)
-        || request.has("seed")
+    request.endpoint == Endpoint::Embeddings || request.get::<f64>("temperature") == Some(0.0) || request.has("seed")
 }
 
 /// Whether the user set the limit at which an answer may have been cut: then the cut answer is the answer asked for.
@@ -75,9 +75,10 @@ pub fn is_good_answer(endpoint: Endpoint, body: &[u8], user_set_limit: bool) -> 
     match endpoint {
         Endpoint::Chat => good_chat(&body, user_set_limit),
         Endpoint::Responses => good_response(&body, user_set_limit),
-        Endpoint::Embeddings => body.get("data").and_then(Value::as_array).is_some_and(|data| {
-            !data.is_empty() && data.iter().all(|item| !is_empty(item.get("embedding")))
-        }),
+        Endpoint::Embeddings => body
+            .get("data")
+            .and_then(Value::as_array)
+            .is_some_and(|data| !data.is_empty() && data.iter().all(|item| !is_empty(item.get("embedding")))),
         Endpoint::Other => false,
     }
 }
@@ -109,7 +110,8 @@ fn good_response(body: &Value, user_set_limit: bool) -> bool {
     let complete = match body.get("status").and_then(Value::as_str) {
         Some("completed") => true,
         Some("incomplete") => {
-            user_set_limit && body.pointer("/incomplete_details/reason").and_then(Value::as_str) == Some("max_output_tokens")
+            user_set_limit
+                && body.pointer("/incomplete_details/reason").and_then(Value::as_str) == Some("max_output_tokens")
         }
         _ => false,
     };
