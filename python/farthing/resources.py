@@ -7,6 +7,7 @@ editors and type checkers see are the SDK's.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -282,10 +283,16 @@ def _fast(base: type[Any], kind: Kind) -> Callable[..., Any]:
     """`create` for a subclass of `base`, sync or async as the original is."""
     original = vars(base)["create"]
     untouched = _is_sdk_function(original)
+    parameters = inspect.signature(original).parameters
+    known = frozenset(parameters)
+    required = frozenset(name for name, p in parameters.items() if p.default is p.empty) - {"self"}
 
     def lookup(resource: Any, arguments: dict[str, Any]) -> _Lookup | None:
         # A tracer that replaced the method must see the call.
         if not untouched or vars(base)["create"] is not original:
+            return None
+        # What the SDK would refuse, it refuses.
+        if not required <= arguments.keys() <= known:
             return None
         client = resource._client
         try:

@@ -82,7 +82,8 @@ def route_of(client: Any) -> Route:
     if patched() or "_send_request" in vars(client) or "request" in vars(client) or "post" in vars(client):
         return Route.UNSEEN
     http = client._client
-    if not _is_real(http):
+    # A closed client raises, and that is the SDK's to do.
+    if http.is_closed or not _is_real(http):
         return Route.UNSEEN
     if type(http) not in _SDK_MADE or os.environ.get("FARTHING_HTTP") == "sdk" or _is_dynamic(client):
         return Route.SDK_CLIENT

@@ -22,6 +22,10 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_core.after_fork_in_child)
 atexit.register(_core.at_exit)
 
+# Held, so that a program which makes a client for each request still finds its answers; the policies used last only, as
+# each may hold a cache of its own.
+_MOST_HELD = 32
+_held: dict[str, _core.Engine] = {}
 _engines: weakref.WeakValueDictionary[str, _core.Engine] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
@@ -33,6 +37,10 @@ def _engine(policy: str) -> _core.Engine:
         if engine is None:
             engine = _core.Engine(policy)
             _engines[policy] = engine
+        _held.pop(policy, None)
+        _held[policy] = engine
+        if len(_held) > _MOST_HELD:
+            del _held[next(iter(_held))]
         return engine
 
 

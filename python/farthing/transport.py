@@ -36,7 +36,11 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
     data = options.json_data
     if isinstance(data, dict) and isinstance(data.get("model"), str):
         asked = data["model"]
-        real = session.engine.alias(asked)
+        real = None
+        try:
+            real = session.engine.alias(asked)
+        except _core.CoreError as error:
+            session.failed(error)
         if real is not None:
             options.json_data = {**data, "model": real}
     request = plain(options, **kwargs)
@@ -61,7 +65,8 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
     try:
         answer = client._farthing.engine.send(call.arguments, sender)
     except _core.SendError as error:
-        raise call.error(error) from None
+        failure = call.error(error)
+        raise failure from failure.__cause__
     except _core.CoreError as error:
         client._farthing.failed(error)
         answer = None
@@ -100,7 +105,8 @@ async def send_async(
             finally:
                 job.cancel()
     except _core.SendError as error:
-        raise call.error(error) from None
+        failure = call.error(error)
+        raise failure from failure.__cause__
     except _core.CoreError as error:
         client._farthing.failed(error)
     if answer is None:
