@@ -6,7 +6,6 @@ A subclass of each SDK client, with the SDK's name (the User-Agent is built from
 
 from __future__ import annotations
 
-import copy as copying
 import functools
 import inspect
 from collections.abc import Callable
@@ -247,13 +246,12 @@ def wrap(client: _Client, *, policy: PolicyLike = None) -> _Client:
             mixin = _SyncMixin if isinstance(client, openai.OpenAI) else _AsyncMixin
             _OURS[kind] = _face(type(kind.__name__, (mixin, kind), {"__module__": kind.__module__}))
         kind = _OURS[kind]
-    wrapped = copying.copy(client)
-    for name in list(vars(wrapped)):
+    wrapped = object.__new__(kind)
+    for name, value in vars(client).items():
         # Resources made for the old client hold the old client.
-        if isinstance(getattr(kind, name, None), cached_property):
-            del vars(wrapped)[name]
-    wrapped.__class__ = kind  # type: ignore[assignment]
-    wrapped._farthing = session  # type: ignore[union-attr]
+        if not isinstance(getattr(kind, name, None), cached_property) and name != "_farthing_places":
+            vars(wrapped)[name] = value
+    vars(wrapped)["_farthing"] = session
     return wrapped
 
 

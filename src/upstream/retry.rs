@@ -48,7 +48,7 @@ pub fn pause(retry: u32, random: f64) -> Duration {
 /// RFC 9110, 10.2.3 (seconds or a date), and the finer `retry-after-ms`.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let seconds = |text: &str, scale: f64| {
-        let value = text.trim().parse::<f64>().ok()? * scale;
+        let value = text.trim().parse::<f64>().ok().filter(|value| !value.is_nan())? * scale;
         // Too large for a Duration is still a wish for a long pause, and must not become a short one.
         Duration::try_from_secs_f64(value.min(1e9)).ok()
     };

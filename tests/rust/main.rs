@@ -1,0 +1,10 @@
+//! One integration binary; a file for each room of the core.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod key;
+mod ledger;
+mod price;
+mod single_flight;
+mod stream;
+mod upstream;

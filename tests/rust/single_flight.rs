@@ -1,0 +1,216 @@
+//! The whole core with a scripted sender: flights, retries, charges, and who pays.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use farthing::config::{CacheConfig, Config, ModelConfig};
+use farthing::context::{Context, Mode};
+use farthing::engine::Engine;
+use farthing::error::{Error, Result};
+use farthing::exchange::{Body, Endpoint, Request, Response};
+use farthing::key::Prefix;
+use farthing::ledger::{Ledger, Outcome};
+use farthing::patience::{Limits, Patience};
+use farthing::receipt::{Facts, Receipt};
+use farthing::upstream::{Outgoing, Sender};
+use http::{HeaderMap, HeaderValue};
+use proptest::prelude::*;
+use serde_json::json;
+
+/// Answers with the next of a list of statuses (0: no connection), each after a pause; then with 200.
+struct Scripted {
+    statuses: Mutex<Vec<u16>>,
+    pause: Duration,
+    sent: AtomicUsize,
+    billed: AtomicUsize,
+}
+
+impl Scripted {
+    fn new(statuses: &[u16], pause: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            statuses: Mutex::new(statuses.to_vec()),
+            pause,
+            sent: AtomicUsize::new(0),
+            billed: AtomicUsize::new(0),
+        })
+    }
+
+    fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Sender for Scripted {
+    async fn send(&self, _: Outgoing<'_>, _: Arc<Patience>) -> Result<Response> {
+        self.sent.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(self.pause).await;
+        let mut statuses = self.statuses.lock().unwrap();
+        let status = if statuses.is_empty() { 200 } else { statuses.remove(0) };
+        if status == 0 {
+            return Err(Error::connection("no route"));
+        }
+        if status == 200 {
+            self.billed.fetch_add(1, Ordering::SeqCst);
+        }
+        let body = json!({
+            "id": "1", "object": "chat.completion", "model": "m",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "pong"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+        });
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after-ms", HeaderValue::from_static("1"));
+        let body = Body::Full(body.to_string().into());
+        Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() })
+    }
+}
+
+fn engine() -> Arc<Engine> {
+    let price = ModelConfig { input: "1".to_owned(), output: "2".to_owned(), cached_input: None, cache_write: None };
+    let cache = CacheConfig {
+        max_bytes: 1 << 20,
+        ttl: None,
+        mode: "on".to_owned(),
+        deterministic_only: false,
+        scope: None,
+        ignore_headers: Vec::new(),
+        name: None,
+    };
+    let config = Config {
+        cache: Some(cache),
+        models: BTreeMap::from([("m".to_owned(), price)]),
+        aliases: BTreeMap::new(),
+        strict: false,
+    };
+    Arc::new(Engine::new(config, [1; 32]).unwrap())
+}
+
+struct Caller {
+    cx: Context,
+    request: Request,
+}
+
+fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt: u8, retries: u32) -> Caller {
+    let prefix = Prefix::new(engine.scope(), b"", "http://h/v1/chat/completions", []);
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": prompt}]}).to_string();
+    let body = Bytes::from(body);
+    let request = Request::new(Endpoint::Chat, "http://h".into(), HeaderMap::new(), body, &prefix, None).ok().unwrap();
+    let cx = Context {
+        ledger: Arc::clone(ledger),
+        receipt: Arc::new(Receipt::new(Facts { model_asked: "m".to_owned(), ..Facts::default() })),
+        sender: Arc::clone(sender) as Arc<dyn Sender>,
+        limits: Limits { connect: None, read: None, write: None, max_retries: retries },
+        patience: Arc::new(Patience::default()),
+        mode: Mode::On,
+        ttl: None,
+        tag: None,
+    };
+    Caller { cx, request }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// A cost of 10 prompt tokens at 1 USD and 5 completion tokens at 2 USD, each for a million.
+const COST: i128 = 20_000_000;
+
+#[test]
+fn the_price_is_paid_once() {
+    runtime().block_on(async {
+        let (engine, ledger) = (engine(), Arc::new(Ledger::default()));
+        let sender = Scripted::new(&[], Duration::from_millis(50));
+        let mut tasks = Vec::new();
+        for _ in 0..20 {
+            let caller = caller(&engine, &sender, &ledger, 0, 0);
+            let engine = Arc::clone(&engine);
+            tasks.push(tokio::spawn(async move {
+                let response = engine.call(&caller.cx, caller.request).await.unwrap();
+                assert_eq!(response.status, 200);
+                caller.cx.receipt.facts()
+            }));
+        }
+        let mut outcomes = BTreeMap::new();
+        for task in tasks {
+            let facts = task.await.unwrap();
+            assert!(facts.complete);
+            *outcomes.entry(facts.outcome.unwrap().name()).or_insert(0) += 1;
+            let expected = if facts.outcome == Some(Outcome::Miss) { (COST, None) } else { (0, Some(COST)) };
+            assert_eq!((facts.cost.unwrap().pico(), facts.saved.map(|money| money.pico())), expected);
+        }
+        assert_eq!(sender.sent(), 1);
+        assert_eq!(outcomes["miss"], 1);
+        let report = ledger.report();
+        assert_eq!((report.spent.pico(), report.saved.pico()), (COST, 19 * COST));
+    });
+}
+
+#[test]
+fn the_most_patient_waiter_decides_and_the_others_leave_with_what_they_saw() {
+    runtime().block_on(async {
+        let (engine, ledger) = (engine(), Arc::new(Ledger::default()));
+        let sender = Scripted::new(&[500, 0], Duration::from_millis(50));
+        let mut tasks = Vec::new();
+        for retries in [0, 1, 2] {
+            let caller = caller(&engine, &sender, &ledger, 0, retries);
+            let engine = Arc::clone(&engine);
+            tasks.push(tokio::spawn(async move { engine.call(&caller.cx, caller.request).await.map(|r| r.status) }));
+        }
+        let mut results = Vec::new();
+        for task in tasks {
+            results.push(task.await.unwrap());
+        }
+        assert_eq!(results[0].as_ref().ok(), Some(&500));
+        assert!(matches!(results[1], Err(Error::Connection { .. })));
+        assert_eq!(results[2].as_ref().ok(), Some(&200));
+        assert_eq!(sender.sent(), 3);
+        assert_eq!(ledger.report().errors, 2);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whoever comes, leaves and fails: what was charged is what the upstream billed, and every call is counted once.
+    #[test]
+    fn charges_are_what_was_billed(
+        callers in prop::collection::vec((0..3_u8, 0..3_u32, 0..30_u64, prop::option::of(0..40_u64)), 1..12),
+        statuses in prop::collection::vec(prop::sample::select(&[200_u16, 200, 500, 429, 400, 0][..]), 0..8),
+    ) {
+        runtime().block_on(async {
+            let (engine, ledger) = (engine(), Arc::new(Ledger::default()));
+            let sender = Scripted::new(&statuses, Duration::from_millis(8));
+            let mut tasks = Vec::new();
+            let mut stayed = 0;
+            for (prompt, retries, arrives, leaves) in callers {
+                let caller = caller(&engine, &sender, &ledger, prompt, retries);
+                let engine = Arc::clone(&engine);
+                stayed += u64::from(leaves.is_none());
+                tasks.push(tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(arrives)).await;
+                    let call = engine.call(&caller.cx, caller.request);
+                    match leaves {
+                        Some(after) => drop(tokio::time::timeout(Duration::from_millis(after), call).await),
+                        None => drop(call.await),
+                    }
+                }));
+            }
+            for task in tasks {
+                task.await.unwrap();
+            }
+            // Flights that were left are cancelled; let their tasks end.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let report = ledger.report();
+            let billed = sender.billed.load(Ordering::SeqCst) as i128;
+            assert_eq!(report.spent.pico(), billed * COST);
+            assert!(report.calls >= stayed);
+            assert_eq!(report.calls, report.hits + report.joined + report.misses + report.bypassed + report.errors);
+            assert_eq!(report.saved.pico(), i128::from(report.hits + report.joined) * COST);
+            assert_eq!(engine.cache().in_flight(), 0);
+        });
+    }
+}
