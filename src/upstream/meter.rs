@@ -94,11 +94,13 @@ impl Meter {
 
     fn charge(&self, model_answered: Option<String>, usage: Usage) {
         let model = model_answered.clone().unwrap_or_else(|| self.model_asked.clone());
-        let cost = self.prices.charge(&self.url, &model, &usage, now()).or_else(|| {
-            // A server may answer under a name of its own (a file, a deployment). The user's own price for the name that
-            // was asked for holds then; a bundled one would be another model's.
-            self.prices.charge_own(&self.model_asked, &usage)
-        });
+        // The user's own price comes first, also under the name that was asked for: a server may answer under another one
+        // (a snapshot, a file, a deployment). A bundled price for the name asked for would be another model's.
+        let cost = self
+            .prices
+            .charge_own(&model, &usage)
+            .or_else(|| self.prices.charge_own(&self.model_asked, &usage))
+            .or_else(|| self.prices.charge(&self.url, &model, &usage, now()));
         self.cx.receipt.update(|facts| {
             facts.model_answered = model_answered;
             facts.usage = Some(usage.clone());
