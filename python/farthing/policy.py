@@ -242,8 +242,8 @@ class Cache(_Part):
         scope: a stable name, 1 to 128 characters, that takes the place of the tenant (API key, organization, project)
             in the cache key; for keys that rotate. None = the tenant. Not a secret: it may be shown.
         ignore_headers: extra request headers that do not make a request another one. Kept in lower case, sorted.
-        name: sets this cache apart. Clients of one process with equal policies share a cache; a name makes a policy unlike
-            an otherwise equal one.
+        name: sets this cache apart. Clients of one process with equal policies share a cache; a name makes a policy
+            unlike an otherwise equal one.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name.

@@ -14,8 +14,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import farthing
 from upstream import Upstream
+
+import farthing
 
 MESSAGES = [{"role": "user", "content": "ping"}]
 

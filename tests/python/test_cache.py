@@ -136,7 +136,7 @@ def test_responses(face: Face, upstream: Upstream) -> None:
     assert ask().output_text == "pong 1"
     assert ask().output_text == "pong 1"
     events = face.items(ask(stream=True))
-    assert [e.type for e in events][0] == "response.created"
+    assert events[0].type == "response.created"
     assert events[-1].type == "response.completed"
     assert events[-1].response.output_text == "pong 1"
     assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == "pong 1"

@@ -232,16 +232,12 @@ def test_mocks_see_every_call_and_are_not_cached(face: Face, upstream: Upstream)
     assert client.cache.stats()["stored"] == 0
 
 
-def test_a_patched_transport_sees_every_call(
-    face: Face, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_patched_transport_sees_every_call(face: Face, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     client = face.client(upstream)
     face.chat(client)
     seen: list[Any] = []
     kind, name = (
-        (httpx.AsyncHTTPTransport, "handle_async_request")
-        if face.is_async
-        else (httpx.HTTPTransport, "handle_request")
+        (httpx.AsyncHTTPTransport, "handle_async_request") if face.is_async else (httpx.HTTPTransport, "handle_request")
     )
     original = getattr(kind, name)
 

@@ -1,4 +1,4 @@
-"""Faults of the upstream, side by side with the plain SDK: the same exception, with the same in it, after the same calls."""
+"""Faults of the upstream, side by side with the plain SDK: the same exception, with the same in it, as many calls."""
 
 from __future__ import annotations
 
@@ -359,9 +359,7 @@ def test_a_client_closed_twice(face: Face, upstream: Upstream) -> None:
     assert errors[0] == errors[1]
 
 
-def test_a_broken_core_is_not_a_broken_call(
-    face: Face, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_core_is_not_a_broken_call(face: Face, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     from farthing import _core
 
     class Broken:

@@ -72,7 +72,8 @@ def hanging(upstream: Upstream) -> Upstream:
 def test_ctrl_c(hanging: Upstream, call: str) -> None:
     hanging_script = hanging.script
     hanging.script = lambda seen, number: (
-        Reply(pieces=chat_events("slow"), pause=60) if b'"stream":true' in seen.body.replace(b" ", b"")
+        Reply(pieces=chat_events("slow"), pause=60)
+        if b'"stream":true' in seen.body.replace(b" ", b"")
         else hanging_script(seen, number)
     )
     process = start(
@@ -189,10 +190,11 @@ def test_fork_under_a_running_loop(upstream: Upstream) -> None:
     "flight",
     [
         'threading.Thread(target=ask, args=(sync(), "hang"), daemon=True).start()',
-        'stream = ask(sync(), stream=True); next(stream)',
+        "stream = ask(sync(), stream=True); next(stream)",
         'loop = asyncio.new_event_loop(); task = loop.create_task(ask(asynchronous(), "hang")); '
         "loop.run_until_complete(asyncio.sleep(0.2))",
-        'threading.Thread(target=ask, args=(sync(http_client=openai.DefaultHttpxClient()), "hang"), daemon=True).start()',
+        "client = sync(http_client=openai.DefaultHttpxClient()); "
+        'threading.Thread(target=ask, args=(client, "hang"), daemon=True).start()',
     ],
     ids=["thread", "stream", "task", "own http client"],
 )

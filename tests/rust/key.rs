@@ -171,7 +171,10 @@ fn delivery_is_not_part_of_the_key() {
         assert_eq!(request(same).key(), plain);
     }
     // Only at the top.
-    assert_ne!(request(r#"{"model":"m","messages":[{"stream":true}]}"#).key(), request(r#"{"model":"m","messages":[{}]}"#).key());
+    assert_ne!(
+        request(r#"{"model":"m","messages":[{"stream":true}]}"#).key(),
+        request(r#"{"model":"m","messages":[{}]}"#).key()
+    );
 }
 
 #[test]
@@ -199,11 +202,14 @@ fn what_has_no_one_meaning_has_no_key() {
 
 #[test]
 fn numbers() {
-    for same in [["0", "-0"], ["0", "0.0"], ["0", "-0.0"], ["1", "1e0"], ["100", "1e2"], ["0.1", "1e-1"], ["1.5", "15e-1"]] {
+    for same in
+        [["0", "-0"], ["0", "0.0"], ["0", "-0.0"], ["1", "1e0"], ["100", "1e2"], ["0.1", "1e-1"], ["1.5", "15e-1"]]
+    {
         let [a, b] = same.map(|text| canonical(&format!("{{\"x\":{text}}}")).unwrap());
         assert_eq!(a, b, "{same:?}");
     }
-    let large = ["9007199254740993", "9007199254740992", "123456789012345678901234567890", "123456789012345678901234567891"];
+    let large =
+        ["9007199254740993", "9007199254740992", "123456789012345678901234567890", "123456789012345678901234567891"];
     for (number, a) in large.iter().enumerate() {
         for b in &large[..number] {
             assert_ne!(canonical(&format!("{{\"x\":{a}}}")), canonical(&format!("{{\"x\":{b}}}")), "{a} {b}");

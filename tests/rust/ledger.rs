@@ -50,8 +50,7 @@ fn usage_as_other_providers_write_it() {
     assert_eq!(deepseek.cached, 6);
     let moonshot = read(json!({"prompt_tokens": 10, "completion_tokens": 1, "cached_tokens": 7})).unwrap();
     assert_eq!(moonshot.cached, 7);
-    let gateway =
-        read(json!({"prompt_tokens": 10, "completion_tokens": 1, "cache_creation_input_tokens": 3})).unwrap();
+    let gateway = read(json!({"prompt_tokens": 10, "completion_tokens": 1, "cache_creation_input_tokens": 3})).unwrap();
     assert_eq!(gateway.cache_write, 3);
     assert_eq!(read(json!({"prompt_tokens": 10.0, "completion_tokens": 1.0})).unwrap().prompt, 10);
     // Parts that are more than the whole, negative counts, texts, nulls.
@@ -133,7 +132,8 @@ fn record() -> impl Strategy<Value = Record> {
     let units = prop::option::of(0..1_000_000_000_i64);
     prop_oneof![
         (0..4_u8, 0..1000_u64, units.clone()).prop_map(|(model, tokens, units)| Record::Charge(model, tokens, units)),
-        (0..4_u8, 0..5_u8, 0..1000_u64, units).prop_map(|(m, outcome, tokens, units)| Record::Call(m, outcome, tokens, units)),
+        (0..4_u8, 0..5_u8, 0..1000_u64, units)
+            .prop_map(|(m, outcome, tokens, units)| Record::Call(m, outcome, tokens, units)),
     ]
 }
 

@@ -135,10 +135,18 @@ fn item() -> impl Strategy<Value = Value> {
     prop_oneof![
         text().prop_map(|text| json!({"type": "message", "id": "m", "role": "assistant", "status": "completed",
             "content": [{"type": "output_text", "text": text, "annotations": [{"type": "x"}], "logprobs": []}]})),
-        text().prop_map(|text| json!({"type": "message", "id": "m", "content": [{"type": "refusal", "refusal": text}, "odd"]})),
-        text().prop_map(|text| json!({"type": "function_call", "id": "f", "call_id": "c", "name": "f", "arguments": text})),
-        text().prop_map(|text| json!({"type": "custom_tool_call", "id": "f", "call_id": "c", "name": "f", "input": text})),
-        text().prop_map(|text| json!({"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": text}]})),
+        text().prop_map(
+            |text| json!({"type": "message", "id": "m", "content": [{"type": "refusal", "refusal": text}, "odd"]})
+        ),
+        text().prop_map(
+            |text| json!({"type": "function_call", "id": "f", "call_id": "c", "name": "f", "arguments": text})
+        ),
+        text().prop_map(
+            |text| json!({"type": "custom_tool_call", "id": "f", "call_id": "c", "name": "f", "input": text})
+        ),
+        text().prop_map(
+            |text| json!({"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": text}]})
+        ),
         Just(json!({"type": "of tomorrow"})),
         Just(json!(null)),
     ]

@@ -25,7 +25,8 @@ fn statuses() {
 fn the_server_decides() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     let wait = |milliseconds| Verdict::Retry(Some(Duration::from_millis(milliseconds)));
-    let cases: &[(u16, &[(&str, &str)], Verdict)] = &[
+    type Case = (u16, &'static [(&'static str, &'static str)], Verdict);
+    let cases: &[Case] = &[
         (400, &[("x-should-retry", "true")], Verdict::Retry(None)),
         (500, &[("x-should-retry", "false")], Verdict::Final),
         (500, &[("x-should-retry", "perhaps")], Verdict::Retry(None)),
