@@ -5,6 +5,7 @@
 //! stored, is decided in `stages/cache.rs`.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -51,6 +52,7 @@ pub struct Flight {
     log: Mutex<Log>,
     price: Mutex<(Option<Usage>, Option<Money>)>,
     task: Mutex<Option<AbortHandle>>,
+    answered: AtomicBool,
 }
 
 impl Flight {
@@ -77,6 +79,15 @@ impl Flight {
 
     pub fn price(&self) -> (Option<Usage>, Option<Money>) {
         lock(&self.price).clone()
+    }
+
+    /// Notes that the answer is complete and stored, although its connection is still open.
+    pub fn set_answered(&self) {
+        self.answered.store(true, Ordering::Release);
+    }
+
+    pub fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
     }
 
     fn is_over(&self) -> bool {
@@ -156,7 +167,13 @@ impl Seat {
     pub fn alone(limits: Limits) -> Self {
         let patience = Arc::new(Patience::default());
         let id = patience.join(limits);
-        let flight = Flight { patience, log: Mutex::default(), price: Mutex::default(), task: Mutex::default() };
+        let flight = Flight {
+            patience,
+            log: Mutex::default(),
+            price: Mutex::default(),
+            task: Mutex::default(),
+            answered: AtomicBool::new(false),
+        };
         Self { flight: Arc::new(flight), flights: None, id }
     }
 
@@ -226,6 +243,7 @@ impl Drop for Seat {
             listed.remove(&key);
         }
         if !self.flight.is_over()
+            && !self.flight.is_answered()
             && let Some(task) = lock(&self.flight.task).take()
         {
             task.abort();

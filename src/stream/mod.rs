@@ -27,6 +27,21 @@ impl Kind {
             Endpoint::Embeddings | Endpoint::Other => None,
         }
     }
+
+    /// Whether nothing of the answer comes after this event. The SDK stops reading there, before the connection ends.
+    pub fn is_end(self, event: &Event) -> bool {
+        match self {
+            Self::Chat => event.dispatched && event.data.starts_with(DONE),
+            Self::Responses => match &event.event {
+                Some(name) => responses::is_end(name),
+                None => {
+                    event.data.contains("\"response.")
+                        && serde_json::from_str::<Value>(&event.data)
+                            .is_ok_and(|data| data.get("type").and_then(Value::as_str).is_some_and(responses::is_end))
+                }
+            },
+        }
+    }
 }
 
 /// The sentinel at the end of a chat stream.

@@ -35,6 +35,11 @@ impl Responses {
     }
 }
 
+/// Whether an event of this type is the last one.
+pub fn is_end(kind: &str) -> bool {
+    matches!(kind, "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled")
+}
+
 /// The events of a plain response.
 pub fn replay(body: &Value) -> Vec<Value> {
     let mut events = Events::default();

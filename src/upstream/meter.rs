@@ -64,6 +64,7 @@ impl Meter {
                 let kind = if self.endpoint == Endpoint::Responses { Kind::Responses } else { Kind::Chat };
                 response.body = Body::Stream(Box::pin(Metered {
                     events,
+                    kind,
                     assembler: Some(Assembler::new(kind)),
                     meter: self,
                     whole: Arc::clone(&response.whole),
@@ -113,6 +114,7 @@ impl Meter {
 
 struct Metered {
     events: EventStream,
+    kind: Kind,
     /// None once the stream was charged.
     assembler: Option<Assembler>,
     meter: Meter,
@@ -149,6 +151,10 @@ impl Stream for Metered {
             Some(Ok(event)) => {
                 if let Some(assembler) = &mut self.assembler {
                     assembler.push(event);
+                }
+                // Before the last event is handed on: whoever reads it may not read on.
+                if self.kind.is_end(event) {
+                    self.settle(true);
                 }
             }
             Some(Err(_)) => self.settle(false),

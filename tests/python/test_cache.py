@@ -532,6 +532,17 @@ def test_streams_left_early_are_not_stored(face: Face, upstream: Upstream) -> No
     assert client.cache.stats()["entries"] == 0
 
 
+def test_an_answer_is_stored_when_its_last_event_has_come(face: Face, upstream: Upstream) -> None:
+    """The SDK stops reading at the sentinel, the connection may end later."""
+    upstream.script = lambda seen, number: Reply(pieces=chat_events("pong"), linger=0.5)
+    client = face.client(upstream)
+    for _ in range(3):
+        assert text(face.stream(client)) == "pong"
+    assert upstream.calls == 1
+    bill = client.savings()
+    assert (bill.calls, bill.misses, bill.hits) == (3, 1, 2)
+
+
 def test_incomplete_responses(face: Face, upstream: Upstream) -> None:
     cut = response(status="incomplete", incomplete_details={"reason": "max_output_tokens"})
     upstream.script = lambda seen, number: Reply(body=cut)

@@ -31,7 +31,8 @@ class Seen:
 
 @dataclass
 class Reply:
-    """What to answer. `pieces` are written one by one, `pause` seconds apart; `cut` drops the connection after them."""
+    """What to answer. `pieces` are written one by one, `pause` seconds apart; `cut` drops the connection after them,
+    `linger` keeps it open for so many seconds."""
 
     status: int = 200
     body: Any = None
@@ -40,6 +41,7 @@ class Reply:
     delay: float = 0.0
     pause: float = 0.0
     cut: bool = False
+    linger: float = 0.0
 
 
 Script = Callable[[Seen, int], Reply]
@@ -249,6 +251,7 @@ class Upstream:
             handler.connection.close()
             handler.close_connection = True
             return
+        self._wait(handler, reply.linger)
         handler.wfile.write(b"0\r\n\r\n")
 
     def _wait(self, handler: Any, seconds: float) -> None:

@@ -18,7 +18,11 @@ use crate::pipeline::Next;
 use crate::single_flight::{End, Flight, Flights, Head, Landing, Log, Seat, Waited};
 use crate::store::Entry;
 use crate::store::memory::MemoryStore;
+use crate::stream::Kind;
 use crate::stream::sse::Event;
+
+/// How long a connection is read on when the answer is complete.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
 /// What the task of a flight needs.
 pub struct Work {
@@ -37,17 +41,21 @@ impl Work {
     pub async fn run(self, cx: Context, request: Request, next: Next) {
         let landing = Landing(Arc::clone(&self.flight));
         let end = self.work(&cx, &request, next).await;
-        let facts = cx.receipt.facts();
-        self.flight.set_price(facts.usage, facts.cost);
         // Stored before it leaves the list: whoever does not find the flight finds the answer.
-        if let Ok(end) = &end {
-            self.keep(&cx, &request, end);
+        if let Ok(End::Full(body)) = &end {
+            self.keep(&cx, &request, body);
         }
+        self.set_price(&cx);
         if let Some(flights) = &self.listed {
             flights.remove(self.key, &self.flight);
         }
         self.flight.record(|log| log.end = Some(end));
         drop(landing);
+    }
+
+    fn set_price(&self, cx: &Context) {
+        let facts = cx.receipt.facts();
+        self.flight.set_price(facts.usage, facts.cost);
     }
 
     async fn work(&self, cx: &Context, request: &Request, next: Next) -> Result<End> {
@@ -62,23 +70,39 @@ impl Work {
         match response.body {
             Body::Full(body) => Ok(End::Full(body)),
             Body::Stream(mut events) => {
-                while let Some(event) = events.next().await {
-                    let event = event?;
-                    self.flight.record(|log| log.events.push(event));
+                let mut settled = false;
+                let mut settle = || {
+                    let whole = response.whole.get();
+                    if let Some(body) = whole.filter(|_| !std::mem::replace(&mut settled, true)) {
+                        self.keep(cx, request, body);
+                        self.set_price(cx);
+                        // Whoever reads the last event may leave then; the work is done, not cancelled.
+                        self.flight.set_answered();
+                    }
+                };
+                loop {
+                    let next = events.next();
+                    let event = if self.flight.is_answered() {
+                        // Only the end of the connection is missing, and it is good for nothing but to be used again.
+                        tokio::time::timeout(LONGEST_GOODBYE, next).await.unwrap_or(None)
+                    } else {
+                        next.await
+                    };
+                    settle();
+                    match event.transpose() {
+                        Ok(Some(event)) => self.flight.record(|log| log.events.push(event)),
+                        Err(error) if !self.flight.is_answered() => return Err(error),
+                        Ok(None) | Err(_) => break,
+                    }
                 }
                 Ok(End::Stream { assembled: response.whole.get().cloned() })
             }
         }
     }
 
-    fn keep(&self, cx: &Context, request: &Request, end: &End) {
+    fn keep(&self, cx: &Context, request: &Request, body: &Bytes) {
         let Some(store) = &self.store else { return };
         let Some(head) = self.flight.read(|log| log.head.clone()) else { return };
-        let body = match end {
-            End::Full(body) => body,
-            End::Stream { assembled: Some(body) } => body,
-            End::Stream { assembled: None } => return,
-        };
         if head.status != 200 || !rules::is_good_answer(request.endpoint, body, rules::sets_limit(request)) {
             return;
         }
@@ -188,6 +212,9 @@ fn read_events(
         match reader.seat.wait(next).await {
             Ok(Waited::Ready(Some(event))) => {
                 reader.at += 1;
+                if Kind::of(reader.request.endpoint).is_some_and(|kind| kind.is_end(&event)) {
+                    reader.settle(reader.outcome);
+                }
                 Some((Ok(event), reader))
             }
             Ok(Waited::Ready(None) | Waited::GaveUp(..)) => {

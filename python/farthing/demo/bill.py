@@ -1,0 +1,48 @@
+"""The demo's bill, as text and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+
+from ..ledger import money
+from .run import PRICES, Line
+
+__all__ = ["as_json", "as_text"]
+
+_HEADINGS = ("", "requests", "upstream", "tokens", "USD", "seconds", "right")
+
+
+def as_text(lines: Sequence[Line]) -> str:
+    """A table, a line for each way to run the workload, and what the second saved against the first."""
+    rows = [_HEADINGS, *(_row(line) for line in lines)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    prices = ", ".join(f"{name} {price}" for name, price in PRICES.items() if name != "middle")
+    models = {line.name.rpartition(", ")[2].removesuffix(" model"): line.model for line in lines}
+    named = ", ".join(f"{name} = {model}" for name, model in models.items())
+    plain, ours = lines[0], lines[1]
+    share = 100 * (1 - ours.cost / plain.cost) if plain.cost else Decimal(0)
+    told = f"farthing saved {share:.1f} % of the money and {100 * (1 - ours.seconds / plain.seconds):.0f} % of the time"
+    return "\n".join([*table, "", told, f"models: {named}", f"prices: {prices} USD per million tokens"])
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    tokens = line.prompt_tokens + line.completion_tokens
+    right = f"{line.right} of {line.requests}"
+    return (
+        line.name,
+        f"{line.requests}",
+        f"{line.upstream}",
+        f"{tokens:,}",
+        money(line.cost),
+        f"{line.seconds:.1f}",
+        right,
+    )
+
+
+def as_json(lines: Sequence[Line]) -> str:
+    """The lines as a JSON array; money as decimal text."""
+    return json.dumps([dataclasses.asdict(line) for line in lines], default=str, indent=2)

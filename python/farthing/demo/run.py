@@ -1,0 +1,138 @@
+"""Runs the demo's workload once for each line of the bill. A later stage adds a line in `plan`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import openai
+
+from .. import client as faces
+from ..exceptions import LocalModelsError, explain
+from ..policy import Cache, ModelPrice, Policy
+from .workload import Ask, steps
+
+__all__ = ["PRICES", "Line", "plan", "run"]
+
+# USD per million tokens, prompt and completion alike.
+PRICES = {"cheap": Decimal("0.01"), "middle": Decimal("0.25"), "dear": Decimal("2.50")}
+_MOST_TOKENS = 12
+Progress = Callable[[str, int, int], None]
+"""Called with the line's name, the requests answered and the requests in all."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way to run the workload.
+
+    Attributes:
+        name: what is compared.
+        model: the model asked for.
+        requests: that the applications made.
+        upstream: of these, how many reached the upstream.
+        prompt_tokens, completion_tokens: billed by the upstream.
+        cost: USD.
+        seconds: wall time.
+        right: requests whose answer was right.
+    """
+
+    name: str
+    model: str
+    requests: int
+    upstream: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Decimal
+    seconds: float
+    right: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    name: str
+    model: str
+    price: Decimal
+    policy: Policy | None
+    """None = without farthing."""
+
+
+def plan(cheap: str, dear: str) -> Sequence[_Plan]:
+    """The lines of the bill, in the order in which they are run and printed."""
+    prices = {cheap: ModelPrice(PRICES["cheap"], PRICES["cheap"]), dear: ModelPrice(PRICES["dear"], PRICES["dear"])}
+    # A cache of its own: a demo in a notebook must not find what an earlier one stored.
+    own = Cache(name=f"farthing demo {time.time_ns()}")
+    return (
+        _Plan("openai, dear model", dear, PRICES["dear"], None),
+        _Plan("farthing, dear model", dear, PRICES["dear"], Policy(models=prices, cache=own)),
+        _Plan("openai, cheap model", cheap, PRICES["cheap"], None),
+    )
+
+
+def run(base_url: str, cheap: str, dear: str, progress: Progress) -> list[Line]:
+    """Runs every line of the plan against one endpoint.
+
+    Raises:
+        LocalModelsError: the endpoint does not answer.
+    """
+    options: dict[str, Any] = {"base_url": base_url, "api_key": os.environ.get("OPENAI_API_KEY") or "none"}
+    try:
+        return [_line(each, options, progress) for each in plan(cheap, dear)]
+    except openai.APIError as error:
+        hint = "are the address and the names of the models right?"
+        raise LocalModelsError(explain("the endpoint failed", where=base_url, value=str(error), hint=hint)) from error
+
+
+def _line(each: _Plan, options: dict[str, Any], progress: Progress) -> Line:
+    work = list(steps())
+    total = sum(map(len, work))
+    with openai.OpenAI(**options) as plain:
+        # Each line begins with the same prefixes in the upstream's own cache, or the first one would pay for all.
+        for ask in {ask.system: ask for step in work for ask in step}.values():
+            _answer(plain, each.model, Ask(ask.tag, ask.system, "Ready?", ""))
+    client = faces.OpenAI(**options, policy=each.policy) if each.policy else openai.OpenAI(**options)
+    right = prompt = completion = done = 0
+    started = time.perf_counter()
+    with client, ThreadPoolExecutor(8) as pool:
+        for step in work:
+            for ask, (text, usage) in zip(
+                step, pool.map(lambda ask: _answer(client, each.model, ask), step), strict=True
+            ):
+                right += ask.is_right(text)
+                prompt += usage.prompt_tokens if usage else 0
+                completion += usage.completion_tokens if usage else 0
+                done += 1
+                progress(each.name, done, total)
+        seconds = time.perf_counter() - started
+        upstream = total
+        cost = each.price * (prompt + completion) / 1_000_000
+        if isinstance(client, faces.OpenAI):
+            bill = client.savings()
+            upstream, cost = bill.misses + bill.bypassed, bill.spent
+            prompt, completion = bill.prompt_tokens, bill.completion_tokens
+    return Line(each.name, each.model, total, upstream, prompt, completion, cost, seconds, right)
+
+
+def _answer(client: openai.OpenAI, model: str, ask: Ask) -> tuple[str, Any]:
+    """The text, and the usage that the answer tells."""
+    request: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "system", "content": ask.system}, {"role": "user", "content": ask.user}],
+        "temperature": 0,
+        "seed": 1,
+        "max_tokens": _MOST_TOKENS,
+        "extra_headers": {"x-farthing-tag": ask.tag} if isinstance(client, faces.OpenAI) else None,
+    }
+    if not ask.stream:
+        made = client.chat.completions.create(**request)
+        return made.choices[0].message.content or "", made.usage
+    text, usage = "", None
+    for chunk in client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True}):
+        usage = chunk.usage or usage
+        if chunk.choices:
+            text += chunk.choices[0].delta.content or ""
+    return text, usage
