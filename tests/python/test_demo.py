@@ -1,0 +1,110 @@
+"""The demo: its workload, its run against a scripted upstream, its bill."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+from upstream import Reply, Seen, Upstream, chat, chat_events
+
+from farthing.demo import bill
+from farthing.demo.run import Line, run
+from farthing.demo.workload import Ask, steps
+
+
+def asks() -> list[Ask]:
+    return [ask for step in steps() for ask in step]
+
+
+def test_the_workload() -> None:
+    work = asks()
+    different = {(ask.system, ask.user) for ask in work}
+    assert 55 <= len(work) <= 65
+    assert 0.4 < len(different) / len(work) < 0.7, "repeats, as real traffic has them"
+    assert any(len(step) > 1 for step in steps())
+    assert {ask.stream for ask in work} == {True, False}
+    assert {ask.tag for ask in work} == {"support", "docs", "nightly"}
+    for ask in work:
+        assert ask.is_right(ask.expected), ask
+        assert ask.is_right(f"{ask.expected.capitalize()}."), ask
+        assert not ask.is_right(""), ask
+        assert not ask.is_right("nonsense"), ask
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "right"),
+    [
+        ("room", "The answer is room", True),
+        ("room", "room or food", False),
+        ("room", "bedroom", False),
+        ("room", "rooms", False),
+    ],
+)
+def test_labels(expected: str, answer: str, right: bool) -> None:
+    ask = next(ask for ask in asks() if ask.expected == expected)
+    assert ask.is_right(answer) is right
+
+
+@pytest.mark.parametrize(("answer", "right"), [("4", True), ("4 times", True), ("45", False), ("6.4", False)])
+def test_values(answer: str, right: bool) -> None:
+    ask = next(ask for ask in asks() if ask.expected == "4")
+    assert ask.is_right(answer) is right
+
+
+def test_a_run(upstream: Upstream) -> None:
+    """An upstream that knows every answer when it is dear, and one of two when it is cheap."""
+    right = {(ask.system, ask.user): ask.expected for ask in asks()}
+    questions = list(right)
+
+    def script(seen: Seen, number: int) -> Reply:
+        body = seen.json
+        place = (body["messages"][0]["content"], body["messages"][1]["content"])
+        wrong = body["model"] == "cheap" and place in right and questions.index(place) % 2
+        said = "nonsense" if wrong else right.get(place, "ready")
+        if body.get("stream"):
+            return Reply(pieces=chat_events(said, usage=True, model=body["model"]))
+        return Reply(body=chat(said, model=body["model"]))
+
+    upstream.script = script
+    shown: list[tuple[str, int, int]] = []
+    lines = run(upstream.url, "cheap", "dear", lambda *step: shown.append(step))
+    plain, ours, cheap = lines
+    total = len(asks())
+    assert [line.requests for line in lines] == [total] * 3
+    assert (plain.upstream, ours.upstream, cheap.upstream) == (total, len(right), total)
+    assert (plain.right, ours.right) == (total, total)
+    assert 0 < cheap.right < total
+    # Nine prompt tokens and three completion tokens a call.
+    assert plain.cost == Decimal("2.50") * 12 * total / 1_000_000
+    assert ours.cost == Decimal("2.50") * 12 * len(right) / 1_000_000
+    assert cheap.cost == Decimal("0.01") * 12 * total / 1_000_000
+    assert ours.prompt_tokens == 9 * len(right)
+    assert upstream.calls == 2 * total + len(right) + 3 * 3, "and three to begin each line with"
+    assert shown[-1] == ("openai, cheap model", total, total)
+
+
+LINES = [
+    Line("openai, dear model", "dear", 60, 60, 8000, 183, Decimal("0.0204575"), 22.8, 58),
+    Line("farthing, dear model", "dear", 60, 31, 4000, 213, Decimal("0.0105325"), 11.4, 58),
+    Line("openai, cheap model", "cheap", 60, 60, 8000, 182, Decimal("0.00008182"), 12.3, 45),
+]
+
+
+def test_the_bill_as_text() -> None:
+    assert bill.as_text(LINES).splitlines() == [
+        "                      requests  upstream  tokens         USD  seconds     right",
+        "openai, dear model          60        60   8,183     $0.0205     22.8  58 of 60",
+        "farthing, dear model        60        31   4,213     $0.0105     11.4  58 of 60",
+        "openai, cheap model         60        60   8,182  $0.0000818     12.3  45 of 60",
+        "",
+        "farthing saved 48.5 % of the money and 50 % of the time",
+        "models: dear = dear, cheap = cheap",
+        "prices: cheap 0.01, dear 2.50 USD per million tokens",
+    ]
+
+
+def test_the_bill_as_json() -> None:
+    parsed = json.loads(bill.as_json(LINES))
+    assert [line["cost"] for line in parsed] == ["0.0204575", "0.0105325", "0.00008182"]
+    assert parsed[1]["upstream"] == 31
