@@ -1,0 +1,52 @@
+"""Every snippet in the README and the docs runs, against a scripted upstream."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from upstream import Upstream, answer
+
+from farthing import Policy
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def snippets(page: Path, language: str) -> list[str]:
+    return [text for name, text in SNIPPET.findall(page.read_text("utf-8")) if name == language]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python(page: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", upstream.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    upstream.script = lambda seen, number: answer(seen)
+    names: dict[str, Any] = {}
+    for text in snippets(page, "python"):
+        exec(compile(text, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_toml(page: Path, tmp_path: Path) -> None:
+    for text in snippets(page, "toml"):
+        path = tmp_path / "farthing.toml"
+        path.write_text(text)
+        Policy.from_toml(path)
+
+
+def test_links() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_files_that_the_path_names() -> None:
+    """docs/path.md names files by their place, in full or within the room it is in."""
+    text = (ROOT / "docs" / "path.md").read_text("utf-8")
+    known = {str(path.relative_to(ROOT)) for top in ("src", "python", "scripts") for path in (ROOT / top).rglob("*.*")}
+    for name in set(re.findall(r"`([\w/]+\.(?:py|rs|json))`", text)):
+        assert any(path == name or path.endswith("/" + name) for path in known), name
