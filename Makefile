@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 SOURCES := $(shell find src -type f) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python lint bench clean
+.PHONY: demo test test-rust test-python lint conformance clean
 
 demo: $(VENV)/.demo ## the main job: two bills side by side, from real models
 	$(BIN)/farthing demo
@@ -27,6 +27,14 @@ lint: $(CORE)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest farthing._core
+
+# The OpenAI SDK's own tests against farthing's classes; in an environment of its own, because they need much.
+CONFORMANCE := ../shared/conformance/run
+conformance: $(CORE)
+	@test -x $(CONFORMANCE) || { echo "skipped: $(CONFORMANCE) is not beside this clone"; exit 0; }; \
+	$(PYTHON) -m venv $(VENV)/conformance && \
+	$(VENV)/conformance/bin/python -m pip install --quiet . && \
+	INSTALL=1 MODULE=farthing PYTHON=$(CURDIR)/$(VENV)/conformance/bin/python $(CONFORMANCE) core
 
 # A release build is what users run; tests take the quicker one.
 $(VENV)/.demo: $(VENV)/.dev $(SOURCES)

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
-/// The SDK takes a `Retry-After` up to this; beyond it, it gives up rather than block the caller.
+/// The SDK takes a `Retry-After` up to this; beyond it, it gives up rather than block the caller. (The SDK's 2.x tried
+/// again at once there, which no server that asks for an hour can have meant.)
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 const FIRST_PAUSE: f64 = 0.5;
 const LONGEST_PAUSE: f64 = 8.0;

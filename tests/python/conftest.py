@@ -11,12 +11,17 @@ from typing import Any
 
 import openai
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from upstream import Upstream
 
 import farthing
+
+# A busy machine is no finding.
+settings.register_profile("farthing", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("farthing")
 
 MESSAGES = [{"role": "user", "content": "ping"}]
 

