@@ -89,13 +89,9 @@ impl Engine {
         self.strict
     }
 
-    /// The real name behind a name that the policy gives a model.
-    pub fn alias(&self, model: &str) -> Option<&str> {
-        self.aliases.get(model).map(String::as_str)
-    }
-
-    pub fn has_aliases(&self) -> bool {
-        !self.aliases.is_empty()
+    /// The real names behind the names that the policy gives models.
+    pub fn aliases(&self) -> &BTreeMap<String, String> {
+        &self.aliases
     }
 
     /// Answers a request.

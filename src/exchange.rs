@@ -73,6 +73,18 @@ impl Request {
         Ok(Self { endpoint, url, headers: Arc::new(headers), body, fields: fields.into(), key: Some(key) })
     }
 
+    /// A request whose body was written field by field, so that nothing needs to be read again.
+    pub fn from_parts(
+        endpoint: Endpoint,
+        url: Arc<str>,
+        headers: Arc<HeaderMap>,
+        body: Bytes,
+        fields: Vec<Field>,
+        key: Key,
+    ) -> Self {
+        Self { endpoint, url, headers, body, fields: fields.into(), key: Some(key) }
+    }
+
     pub fn key(&self) -> Option<Key> {
         self.key
     }

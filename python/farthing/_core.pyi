@@ -1,12 +1,14 @@
 """The core, as Python sees it. Internal: the package's own modules are its only callers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
 from typing import Any, final
 
 __all__ = [
     "Answer",
+    "Builder",
+    "ChunkReader",
     "Completion",
     "CoreError",
     "Engine",
@@ -15,13 +17,17 @@ __all__ = [
     "Job",
     "Ledger",
     "LoopQueue",
-    "Prefix",
+    "Miss",
+    "Place",
+    "Probes",
     "ReceiptCell",
     "SendError",
+    "Shape",
     "__version__",
     "after_fork_in_child",
     "at_exit",
     "process_report",
+    "unpack_embeddings",
 ]
 
 __version__: str
@@ -34,12 +40,70 @@ class SendError(Exception):
 class CoreError(Exception):
     """farthing's own failure; the caller falls back to the plain call."""
 
+_Limits = tuple[float | None, float | None, float | None, int]
+
 @final
-class Prefix: ...
+class Probes:
+    def __new__(cls, places: Sequence[tuple[Any, str]]) -> Probes: ...
+    def changed(self) -> bool: ...
+
+@final
+class Shape:
+    def __new__(
+        cls,
+        kind: str,
+        known: set[str],
+        required: Sequence[str],
+        absent: tuple[type, ...],
+        default: tuple[str, str] | None,
+    ) -> Shape: ...
+
+@final
+class Place:
+    def __new__(
+        cls,
+        shape: Shape,
+        engine: Engine,
+        ledger: Ledger,
+        owner: bytes,
+        url: str,
+        headers: _RawHeaders,
+        probes: Probes,
+        watched: Sequence[tuple[dict[str, Any], Sequence[str]]],
+        empty: Sequence[Any],
+    ) -> Place: ...
+    def holds(self) -> bool: ...
+    def look(
+        self,
+        arguments: dict[str, Any],
+        slot: int,
+        raw: bool,
+        options: tuple[str | None, float | None, str | None, str | None] | None,
+    ) -> Hit | Miss | None: ...
+    @property
+    def url(self) -> str: ...
+    def headers(self, own: Mapping[str, str]) -> list[tuple[bytes, bytes]]: ...
+
+@final
+class Miss:
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def body(self) -> bytes: ...
+    def ask(self, limits: _Limits, headers: Sequence[tuple[str, str]]) -> Answer: ...
+    def ask_async(
+        self,
+        limits: _Limits,
+        headers: Sequence[tuple[str, str]],
+        queue: LoopQueue,
+        future: asyncio.Future[Answer],
+    ) -> Job: ...
 
 @final
 class ReceiptCell:
     def facts(self) -> dict[str, Any]: ...
+    @property
+    def attempts(self) -> int: ...
     def __copy__(self) -> ReceiptCell: ...
     def __deepcopy__(self, _memo: Any) -> ReceiptCell: ...
 
@@ -61,8 +125,15 @@ class Hit:
     def body(self) -> bytes: ...
     @property
     def headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def request_id(self) -> str | None: ...
     def events(self) -> str: ...
     def keep(self, value: Any) -> None: ...
+
+@final
+class Builder:
+    def __new__(cls, validate_json: Callable[..., Any]) -> Builder: ...
+    def build(self, json: bytes) -> Any: ...
 
 @final
 class Answer:
@@ -73,13 +144,18 @@ class Answer:
     @property
     def body(self) -> bytes: ...
     @property
+    def request_id(self) -> str | None: ...
+    @property
+    def is_json(self) -> bool: ...
+    @property
     def pipe(self) -> EventPipe | None: ...
     @property
     def receipt(self) -> ReceiptCell: ...
 
 @final
 class LoopQueue:
-    def __new__(cls, event_loop: Any) -> LoopQueue: ...
+    def __new__(cls, event_loop: Any, watches: bool) -> LoopQueue: ...
+    def fileno(self) -> int | None: ...
     def drain(self) -> None: ...
 
 @final
@@ -94,6 +170,13 @@ class EventPipe:
     def close(self) -> None: ...
 
 @final
+class ChunkReader:
+    def __new__(cls, pipe: EventPipe, builder: Builder, slow: Callable[[bytes], list[Any]]) -> ChunkReader: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def ready(self, end: Any) -> Any: ...
+
+@final
 class Completion:
     @property
     def is_cancelled(self) -> bool: ...
@@ -106,33 +189,6 @@ class Completion:
 class Engine:
     def __new__(cls, policy: str) -> Engine: ...
     def alias(self, model: str) -> str | None: ...
-    def prefix(self, owner: bytes, url: str, headers: _RawHeaders) -> Prefix: ...
-    def find(
-        self,
-        prefix: Prefix,
-        kind: str,
-        arguments: dict[str, Any],
-        absent: tuple[type, ...],
-        default: tuple[str, str] | None,
-        slot: int,
-        raw: bool,
-        needs_value: bool,
-        ledger: Ledger,
-        mode_name: str | None,
-        ttl: float | None,
-        sample: str | None,
-        tag: str | None,
-    ) -> Hit | None: ...
-    def keep(
-        self,
-        prefix: Prefix,
-        arguments: dict[str, Any],
-        absent: tuple[type, ...],
-        default: tuple[str, str] | None,
-        slot: int,
-        sample: str | None,
-        value: Any,
-    ) -> None: ...
     def send(self, call: dict[str, Any], sender: Any) -> Answer | None: ...
     def send_async(
         self,
@@ -148,5 +204,6 @@ class Engine:
     def cache_stats(self) -> dict[str, int]: ...
 
 def process_report() -> str: ...
+def unpack_embeddings(body: bytes) -> tuple[bytes, list[list[float] | None]] | None: ...
 def after_fork_in_child() -> None: ...
 def at_exit() -> None: ...

@@ -23,7 +23,7 @@ import openai
 
 from .exceptions import OptionsError, explain
 
-__all__ = ["Mode", "Options", "current", "from_headers", "merge", "options"]
+__all__ = ["NONE", "Mode", "Options", "current", "from_headers", "merge", "options", "sample_text"]
 
 Mode = Literal["on", "off", "read_only", "write_only", "refresh"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -137,8 +137,8 @@ class Options:
         return Options, (self.mode, self.ttl, self.tag, self.sample)
 
 
-_NONE = Options()
-_CURRENT: ContextVar[Options] = ContextVar("farthing.options", default=_NONE)
+NONE = Options()
+_CURRENT: ContextVar[Options] = ContextVar("farthing.options", default=NONE)
 
 
 def current() -> Options:
@@ -148,7 +148,7 @@ def current() -> Options:
 
 def merge(outer: Options, inner: Options | None) -> Options:
     """`inner` wins where it says something; else `outer` holds."""
-    if inner is None:
+    if inner is None or inner is NONE:
         return outer
     return Options(
         outer.mode if inner.mode is None else inner.mode,
@@ -156,6 +156,11 @@ def merge(outer: Options, inner: Options | None) -> Options:
         outer.tag if inner.tag is None else inner.tag,
         outer.sample if inner.sample is None else inner.sample,
     )
+
+
+def sample_text(sample: int | str | None) -> str | None:
+    """A sample as part of the key: the number 1 and the text "1" are different samples."""
+    return None if sample is None else f"{'number' if isinstance(sample, int) else 'text'}:{sample}"
 
 
 class options:
@@ -199,7 +204,7 @@ class options:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _CURRENT.set(_CURRENT.get()._outer or _NONE)
+        _CURRENT.set(_CURRENT.get()._outer or NONE)
 
     def __call__(self, function: _F) -> _F:
         called = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004

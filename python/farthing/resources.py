@@ -1,24 +1,26 @@
-"""The fast path (L1): a plain `create` call that was answered before is answered here, in microseconds.
+"""The plain path: `create` calls whose arguments are plain JSON values.
 
-Everything that is not a hit goes to the SDK's own `create`, whose HTTP request comes to `transport.py`. The types that
-editors and type checkers see are the SDK's.
+L1: answered before? Then here, in microseconds. L2: not stored, so Rust sends it and the object is made here at once.
+Everything else goes to the SDK's own `create`, whose HTTP request comes to `transport.py` (L3). The types that editors
+and type checkers see are the SDK's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import openai
 from openai import AsyncStream, Stream
 from openai._legacy_response import LegacyAPIResponse
-from openai._models import FinalRequestOptions
-from openai._types import NotGiven, Omit
+from openai._models import BaseModel, FinalRequestOptions
 from openai.resources import chat as _chat
 from openai.resources import embeddings as _embeddings
 from openai.resources import responses as _responses
@@ -27,23 +29,23 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 
 from . import _core
-from .call_options import Options, current, from_headers, merge
+from .answers import RECEIPT, failure, http_response, queue_of
+from .call_options import NONE, Options, current, from_headers, merge, sample_text
+from .places import ABSENT, IGNORED_HEADERS, place_of
 from .receipts import attach
-from .routes import Route, httpx_of, owner_of, route_of
-from .transport import RECEIPT, sample_text
+from .routes import httpx_of
+from .streams import LIVE, STORED
 
 _RAW = "x-stainless-raw-response"
-# Headers of a call that are not part of the key (src/key/mod.rs): a call may carry them and still be plain.
-_IGNORED = frozenset(
-    ("user-agent", "traceparent", "tracestate", "baggage", "x-request-id", "x-irid", "idempotency-key")
-)
-_ABSENT = (Omit, NotGiven)
 _SDK_FOLDER = os.path.dirname(openai.__file__)
 _OBJECT, _ASKED_ENCODING = 0, 1
+_log = logging.getLogger("openai")
 
 
 class Kind:
     """What differs between the three endpoints."""
+
+    shape: _core.Shape
 
     def __init__(self, name: str, path: str, made: Any, chunk: Any, default: tuple[str, str] | None = None) -> None:
         self.name = name
@@ -52,11 +54,34 @@ class Kind:
         self.chunk = chunk
         self.default = default
 
-    def slot(self, arguments: Mapping[str, Any]) -> int:
-        """Embeddings with the default encoding are decoded by the SDK, those with a chosen one are not."""
-        if self.default is None or type(arguments.get(self.default[0], Omit())) in _ABSENT:
-            return _OBJECT
-        return _ASKED_ENCODING
+    @functools.cache  # noqa: B019: three kinds, and they live as long as the module
+    def builder(self) -> _core.Builder:
+        """Makes the object of an answer."""
+        # A model's validator is made when it is first needed.
+        self.made.model_rebuild()
+        return _core.Builder(self.made.__pydantic_validator__.validate_json)
+
+    @functools.cache  # noqa: B019
+    def chunk_builder(self) -> _core.Builder:
+        """Makes the object of a stream's event."""
+        import pydantic
+
+        return _core.Builder(pydantic.TypeAdapter(self.chunk).validator.validate_json)
+
+    def build(self, call: _Call, body: bytes, response: Callable[[], Any]) -> Any:
+        """The object that the SDK makes of a body (`src/py/build.rs`; `tests/python/test_build.py` compares the two)."""
+        vectors: Any = ()
+        if self.default is not None and call.slot == _OBJECT:
+            unpacked = _core.unpack_embeddings(body)
+            if unpacked is not None and unpacked[1]:
+                body, vectors = unpacked
+        made = self.builder().build(body)
+        if made is None:
+            made = call.client._process_response_data(data=json.loads(body), cast_to=self.made, response=response())
+        for item, vector in zip(getattr(made, "data", ()) if vectors else (), vectors, strict=True):
+            if vector is not None:
+                item.embedding = vector
+        return made
 
 
 CHAT = Kind("chat", "/chat/completions", ChatCompletion, ChatCompletionChunk)
@@ -64,213 +89,187 @@ RESPONSES = Kind("responses", "/responses", Response, ResponseStreamEvent)
 EMBEDDINGS = Kind("embeddings", "/embeddings", CreateEmbeddingResponse, None, ("encoding_format", "base64"))
 
 
-class _Lookup:
-    """One plain call, ready to be looked up."""
+class _Call:
+    """One plain call."""
 
-    __slots__ = ("arguments", "client", "kind", "options", "place", "raw", "sample", "slot")
+    __slots__ = ("__dict__", "arguments", "client", "found", "headers", "is_async", "kind", "place", "raw", "rust", "slot")
 
-    def __init__(
-        self, client: Any, kind: Kind, arguments: dict[str, Any], place: _Place, options: Options, raw: bool
-    ) -> None:
-        self.client = client
+    owns_retries = True
+
+    def __init__(self, resource: Any, kind: Kind, is_async: bool, arguments: dict[str, Any]) -> None:
+        self.client = resource._client
         self.kind = kind
+        self.is_async = is_async
         self.arguments = arguments
-        self.place = place
-        self.options = options
-        self.raw = raw
-        self.sample = sample_text(options.sample)
-        self.slot = kind.slot(arguments)
+        self.headers: dict[str, str] | None = None
+        self.raw = False
+        # Embeddings with the default encoding are decoded by the SDK, those with a chosen one are not.
+        self.slot = _OBJECT
+        if kind.default is not None and type(arguments.get(kind.default[0], ABSENT[0]())) not in ABSENT:
+            self.slot = _ASKED_ENCODING
 
-    @classmethod
-    def of(cls, client: Any, kind: Kind, arguments: dict[str, Any]) -> _Lookup | None:
-        """None: not a call for this path."""
-        options, raw = current(), False
-        headers = arguments.get("extra_headers")
-        if headers and type(headers) not in _ABSENT:
-            ours: dict[str, str] = {}
-            for name, value in headers.items():
-                name = name.lower()
-                if name == _RAW:
-                    if value != "true":
-                        return None
-                    raw = True
-                elif name.startswith("x-farthing-"):
-                    ours[name] = value
-                elif name not in _IGNORED:
+    def look(self, resource: Any) -> bool:
+        """Looks the call up. False: it is not one for this path."""
+        arguments = self.arguments
+        options, given = current(), None
+        extra = arguments.get("extra_headers")
+        if extra and type(extra) not in ABSENT:
+            given = self._take_headers(extra)
+            if given is None:
+                return False
+            options = merge(options, given)
+        placed = place_of(resource, self.kind, arguments)
+        if placed is None:
+            return False
+        self.place, self.rust, default = placed
+        if default is not None:
+            options = merge(merge(current(), default), given)
+        packed = None
+        if options is not NONE:
+            packed = (options.mode, options.ttl, sample_text(options.sample), options.tag)
+        self.found = self.place.look(arguments, self.slot, self.raw, packed)
+        return self.found is not None
+
+    def _take_headers(self, extra: Mapping[str, Any]) -> Options | None:
+        ours: dict[str, str] = {}
+        theirs: dict[str, str] = {}
+        for name, value in extra.items():
+            name = name.lower()
+            if name.startswith("x-farthing-"):
+                ours[name] = value
+            elif type(value) is not str:
+                return None
+            elif name == _RAW:
+                if value != "true":
                     return None
-            if ours:
-                options = merge(options, from_headers(ours))
-        route = route_of(client)
-        if route is Route.UNSEEN:
-            return None
-        place = _place(client, kind, arguments, route)
-        return None if place is None else cls(client, kind, arguments, place, options, raw)
+                self.raw = True
+                theirs[name] = value
+            elif name in IGNORED_HEADERS:
+                theirs[name] = value
+            else:
+                return None
+        if theirs:
+            self.headers = theirs
+        return (from_headers(ours) if ours else None) or NONE
 
-    def find(self) -> Any:
-        """The answer in the form that the caller asked for; None = not stored."""
-        options = self.options
-        hit = self.client._farthing.engine.find(
-            self.place.prefix,
-            self.kind.name,
-            self.arguments,
-            _ABSENT,
-            self.kind.default,
-            self.slot,
-            self.raw,
-            self.kind.default is not None,
-            self.client._farthing.ledger,
-            options.mode,
-            options.ttl,
-            self.sample,
-            options.tag,
-        )
-        if hit is None:
-            return None
-        if hit.stream:
-            return _stored_stream(self, hit)
+    # L1: what is stored.
+
+    def stored(self, hit: _core.Hit) -> Any:
+        """The answer in the form that the caller asked for."""
         value = hit.value
+        if hit.stream:
+            if value is None:
+                response = self.stored_response(hit)
+                value = [
+                    self.client._process_response_data(data=event, cast_to=self.kind.chunk, response=response)
+                    for event in json.loads(hit.events())
+                ]
+                hit.keep(value)
+            return STORED[self.is_async](self, hit, value)
         if value is None:
-            response = _http_response(self, hit)
-            value = self.client._process_response_data(
-                data=json.loads(hit.body), cast_to=self.kind.made, response=response
-            )
-            value._request_id = response.headers.get("x-request-id")
+            value = self.kind.build(self, hit.body, lambda: self.stored_response(hit))
+            if isinstance(value, BaseModel):
+                value._request_id = hit.request_id
             hit.keep(value)
         attach(value, hit.receipt)
-        return _raw_response(self, hit, value) if self.raw else value
+        return self._raw(self.stored_response(hit), value, hit.receipt, 0) if self.raw else value
 
-    def keep(self, made: Any) -> None:
-        """Leaves a copy of a new answer, so that the next equal call finds an object and not only JSON."""
-        if isinstance(made, self.kind.made):
-            self.client._farthing.engine.keep(
-                self.place.prefix, self.arguments, _ABSENT, self.kind.default, self.slot, self.sample, made
+    def stored_response(self, hit: _core.Hit) -> Any:
+        """The HTTP response that a hit stands for."""
+        return self.httpx.Response(
+            200,
+            headers=hit.headers,
+            content=hit.body,
+            request=self.request,
+            extensions={"http_version": b"HTTP/1.1", RECEIPT: hit.receipt},
+        )
+
+    # L2: what Rust sends.
+
+    def limits(self) -> tuple[float | None, float | None, float | None, int] | None:
+        """Seconds to connect, read and write, and retries; None: not for this path."""
+        client = self.client
+        retries = client.max_retries
+        if type(retries) is not int or retries < 0:
+            return None
+        timeout = self.arguments.get("timeout", ABSENT[1]())
+        if type(timeout) in ABSENT:
+            timeout = client.timeout
+        elif timeout is not None:
+            headers = self.headers = self.headers or {}
+            read = timeout if type(timeout) in (int, float) else getattr(timeout, "read", None)
+            if read is not None:
+                headers["x-stainless-read-timeout"] = str(read)
+        else:
+            return None
+        if type(timeout) in (int, float):
+            return timeout, timeout, timeout, retries
+        try:
+            return timeout.connect, timeout.read, timeout.write, retries
+        except AttributeError:
+            return None
+
+    def answered(self, answer: _core.Answer) -> Any:
+        """What the SDK would make of an answer that has come whole, or of a stream that has begun."""
+        if self.found.stream:
+            if answer.pipe is not None:
+                return LIVE[self.is_async](self, answer)
+        elif answer.is_json:
+            value = self.kind.build(self, answer.body, lambda: http_response(self, answer, is_async=self.is_async))
+            if isinstance(value, BaseModel):
+                value._request_id = answer.request_id
+                attach(value, answer.receipt)
+            if not self.raw:
+                return value
+            response = self.httpx.Response(
+                answer.status,
+                headers=answer.headers,
+                content=answer.body,
+                request=self.request,
+                extensions={"http_version": b"HTTP/1.1", RECEIPT: answer.receipt},
             )
-
-
-class _Place(NamedTuple):
-    """An endpoint as a client reaches it: the key's unchanging part, and a request as it goes out, without its body."""
-
-    prefix: _core.Prefix
-    request: Any
-
-
-def _place(client: Any, kind: Kind, arguments: Mapping[str, Any], route: Route) -> _Place | None:
-    """The key's unchanging part, from a request that the SDK itself builds; made again when the client changes."""
-    if client._strict_response_validation or getattr(client, "_api_key_provider", None) is not None:
+            return self._raw(response, value, answer.receipt, answer.receipt.attempts - 1)
         return None
-    azure = hasattr(client, "_azure_deployment")
-    if azure and (client._azure_ad_token_provider is not None or client._azure_ad_token is not None):
-        return None
-    model = arguments.get("model") if azure else None
-    if azure and type(model) is not str:
-        return None
-    identity = (
-        client.api_key,
-        client.organization,
-        client.project,
-        client._base_url,
-        client._custom_headers,
-        client._custom_query,
-        client._client,
-        client._farthing,
-        route,
-    )
-    cached = vars(client).get("_farthing_places")
-    if cached is None or any(now is not then for now, then in zip(identity, cached[0], strict=True)):
-        cached = (identity, {})
-        vars(client)["_farthing_places"] = cached
-    places: dict[Any, _Place] = cached[1]
-    place = places.get((kind.name, model))
-    if place is None:
-        options = FinalRequestOptions.construct(method="post", url=kind.path, json_data={"model": model or "model"})
-        built = client._build_request(options)
-        owner, _ = owner_of(client, route)
-        prefix = client._farthing.engine.prefix(owner, str(built.url), built.headers.raw)
-        headers = [(name, value) for name, value in built.headers.raw if name.lower() != b"content-length"]
-        place = _Place(prefix, httpx_of(client).Request("POST", built.url, headers=headers))
-        if len(places) < 100:
-            places[kind.name, model] = place
-    return place
 
+    def unexpected(self, response: Any, answer: _core.Answer) -> dict[str, Any]:
+        """Arguments for the SDK's `_process_response`."""
+        streams = self.found.stream
+        kind: Any = AsyncStream if self.is_async else Stream
+        return {
+            "cast_to": self.kind.made,
+            "options": self._options(),
+            "response": response,
+            "stream": streams,
+            "stream_cls": kind[self.kind.chunk] if streams else None,
+            "retries_taken": max(answer.receipt.attempts - 1, 0),
+        }
 
-def _http_response(lookup: _Lookup, hit: _core.Hit) -> Any:
-    return httpx_of(lookup.client).Response(
-        200,
-        headers=hit.headers,
-        content=hit.body,
-        request=lookup.place.request,
-        extensions={"http_version": b"HTTP/1.1", RECEIPT: hit.receipt},
-    )
+    def _options(self) -> Any:
+        return FinalRequestOptions.construct(method="post", url=self.kind.path)
 
-
-def _raw_response(lookup: _Lookup, hit: _core.Hit, value: Any) -> Any:
-    raw: Any = LegacyAPIResponse(
-        raw=_http_response(lookup, hit),
-        client=lookup.client,
-        cast_to=lookup.kind.made,
-        stream=False,
-        stream_cls=None,
-        options=FinalRequestOptions.construct(method="post", url=lookup.kind.path),
-    )
-    raw._parsed_by_type[lookup.kind.made] = value
-    attach(raw, hit.receipt)
-    return raw
-
-
-class _Stored:
-    """What a stored stream has in common with a live one, and nothing of its network."""
-
-    _lookup: _Lookup
-    _hit: _core.Hit
-
-    def _begin(self, lookup: _Lookup, hit: _core.Hit) -> None:
-        self._lookup = lookup
-        self._hit = hit
-        self._cast_to = lookup.kind.chunk
-        self._client = lookup.client
-        self._options = None
-        attach(self, hit.receipt)
+    def _raw(self, response: Any, value: Any, receipt: _core.ReceiptCell, retries: int) -> Any:
+        raw: Any = LegacyAPIResponse(
+            raw=response,
+            client=self.client,
+            cast_to=self.kind.made,
+            stream=False,
+            stream_cls=None,
+            options=self._options(),
+            retries_taken=retries,
+        )
+        raw._parsed_by_type[self.kind.made] = value
+        attach(raw, receipt)
+        return raw
 
     @cached_property
-    def response(self) -> Any:
-        return _http_response(self._lookup, self._hit)
+    def httpx(self) -> Any:
+        return httpx_of(self.client)
 
-
-class _StoredStream(_Stored, Stream[Any]):  # type: ignore[misc,override]
-    def __init__(self, lookup: _Lookup, hit: _core.Hit, chunks: list[Any]) -> None:
-        self._begin(lookup, hit)
-        self._iterator = iter(chunks)
-
-    def close(self) -> None:
-        self._iterator = iter(())
-
-
-class _AsyncStoredStream(_Stored, AsyncStream[Any]):  # type: ignore[misc,override]
-    def __init__(self, lookup: _Lookup, hit: _core.Hit, chunks: list[Any]) -> None:
-        self._begin(lookup, hit)
-        self._iterator = self._each(chunks)
-
-    @staticmethod
-    async def _each(chunks: list[Any]) -> Any:
-        for chunk in chunks:
-            yield chunk
-
-    async def close(self) -> None:
-        self._iterator = self._each([])
-
-
-def _stored_stream(lookup: _Lookup, hit: _core.Hit) -> Any:
-    client = lookup.client
-    chunks = hit.value
-    if chunks is None:
-        response = _http_response(lookup, hit)
-        chunks = [
-            client._process_response_data(data=event, cast_to=lookup.kind.chunk, response=response)
-            for event in json.loads(hit.events())
-        ]
-        hit.keep(chunks)
-    stream = _AsyncStoredStream if isinstance(client, openai.AsyncOpenAI) else _StoredStream
-    return stream(lookup, hit, chunks)
+    @cached_property
+    def request(self) -> Any:
+        """The request that was sent, or would have been."""
+        content = self.found.body if isinstance(self.found, _core.Miss) else None
+        return self.httpx.Request("POST", self.place.url, headers=self.place.headers(self.headers or {}), content=content)
 
 
 def _is_sdk_function(function: Any) -> bool:
@@ -279,68 +278,119 @@ def _is_sdk_function(function: Any) -> bool:
     return code is not None and code.co_filename.startswith(_SDK_FOLDER)
 
 
+def _asks_in_rust(call: _Call) -> tuple[float | None, float | None, float | None, int] | None:
+    """The limits for L2; None: the SDK's way."""
+    # Whoever reads the SDK's log wants to see the calls that leave the machine: the SDK writes it.
+    if not call.rust or _log.isEnabledFor(logging.DEBUG) or os.environ.get("FARTHING_L2") == "off":
+        return None
+    return call.limits()
+
+
 def _fast(base: type[Any], kind: Kind) -> Callable[..., Any]:
     """`create` for a subclass of `base`, sync or async as the original is."""
     original = vars(base)["create"]
     untouched = _is_sdk_function(original)
+    is_async = base.__name__.startswith("Async")
     parameters = inspect.signature(original).parameters
-    known = frozenset(parameters)
-    required = frozenset(name for name, p in parameters.items() if p.default is p.empty) - {"self"}
+    required = [name for name, p in parameters.items() if p.default is p.empty and name != "self"]
+    kind.shape = _core.Shape(kind.name, set(parameters), required, ABSENT, kind.default)
 
-    def lookup(resource: Any, arguments: dict[str, Any]) -> _Lookup | None:
+    def look(resource: Any, arguments: dict[str, Any]) -> _Call | None:
         # A tracer that replaced the method must see the call.
         if not untouched or vars(base)["create"] is not original:
             return None
-        # What the SDK would refuse, it refuses.
-        if not required <= arguments.keys() <= known:
-            return None
-        client = resource._client
+        call = _Call(resource, kind, is_async, arguments)
         try:
-            return _Lookup.of(client, kind, arguments)
-        except _core.CoreError as error:
-            client._farthing.failed(error)
-            return None
-
-    def found(resource: Any, looked: _Lookup) -> Any:
-        try:
-            return looked.find()
+            return call if call.look(resource) else None
         except _core.CoreError as error:
             resource._client._farthing.failed(error)
             return None
 
-    def keep(resource: Any, looked: _Lookup, made: Any) -> None:
-        try:
-            looked.keep(made)
-        except _core.CoreError as error:
-            resource._client._farthing.failed(error)
-
-    if base.__name__.startswith("Async"):
+    if is_async:
 
         @functools.wraps(original)
         async def create_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-            looked = None if args else lookup(self, kwargs)
-            if looked is None:
-                return await vars(base)["create"](self, *args, **kwargs)
-            answer = found(self, looked)
-            if answer is None:
-                answer = await vars(base)["create"](self, **kwargs)
-                keep(self, looked, answer)
-            return answer
+            call = None if args else look(self, kwargs)
+            if call is not None:
+                if type(call.found) is _core.Hit:
+                    return call.stored(call.found)
+                answer = await _ask_async(call)
+                if answer is not None:
+                    made = call.answered(answer)
+                    return made if made is not None else await _unexpected_async(call, answer)
+            return await vars(base)["create"](self, *args, **kwargs)
 
         return create_async
 
     @functools.wraps(original)
     def create(self: Any, *args: Any, **kwargs: Any) -> Any:
-        looked = None if args else lookup(self, kwargs)
-        if looked is None:
-            return vars(base)["create"](self, *args, **kwargs)
-        answer = found(self, looked)
-        if answer is None:
-            answer = vars(base)["create"](self, **kwargs)
-            keep(self, looked, answer)
-        return answer
+        call = None if args else look(self, kwargs)
+        if call is not None:
+            if type(call.found) is _core.Hit:
+                return call.stored(call.found)
+            answer = _ask(call)
+            if answer is not None:
+                made = call.answered(answer)
+                return made if made is not None else _unexpected(call, answer)
+        return vars(base)["create"](self, *args, **kwargs)
 
     return create
+
+
+def _ask(call: _Call) -> _core.Answer | None:
+    """The answer of the engine; None: ask the SDK's way."""
+    limits = _asks_in_rust(call)
+    if limits is None:
+        return None
+    try:
+        return call.found.ask(limits, list((call.headers or {}).items()))  # type: ignore[no-any-return]
+    except _core.SendError as error:
+        failed = failure(call, error)
+        raise failed from failed.__cause__
+    except _core.CoreError as error:
+        call.client._farthing.failed(error)
+        return None
+
+
+async def _ask_async(call: _Call) -> _core.Answer | None:
+    limits = _asks_in_rust(call)
+    try:
+        loop = asyncio.get_running_loop() if limits is not None else None
+    except RuntimeError:  # trio
+        loop = None
+    if loop is None:
+        return None
+    future: asyncio.Future[_core.Answer] = loop.create_future()
+    try:
+        job = call.found.ask_async(limits, list((call.headers or {}).items()), queue_of(loop), future)
+        try:
+            return await future
+        except BaseException:
+            job.cancel()
+            raise
+    except _core.SendError as error:
+        failed = failure(call, error)
+        raise failed from failed.__cause__
+    except _core.CoreError as error:
+        call.client._farthing.failed(error)
+        return None
+
+
+def _unexpected(call: _Call, answer: _core.Answer) -> Any:
+    """An error status, or a success that is not what was asked for: the SDK knows what to make of it."""
+    response = http_response(call, answer, is_async=False)
+    response.read()
+    if not response.is_success:
+        raise call.client._make_status_error_from_response(response)
+    return call.client._process_response(**call.unexpected(response, answer))
+
+
+async def _unexpected_async(call: _Call, answer: _core.Answer) -> Any:
+    response = http_response(call, answer, is_async=True)
+    await response.aread()
+    if not response.is_success:
+        raise call.client._make_status_error_from_response(response)
+    return await call.client._process_response(**call.unexpected(response, answer))
 
 
 class Completions(_chat.Completions):

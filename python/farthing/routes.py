@@ -15,32 +15,37 @@ from typing import Any
 
 from openai import _base_client
 
-__all__ = ["HTTPX", "Route", "endpoint_of", "httpx_of", "owner_of", "patched", "route_of"]
+from . import _core
+
+__all__ = ["HTTPX", "PROBES", "Route", "endpoint_of", "httpx_of", "owner_of", "route_of"]
 
 HTTPX: Any = importlib.import_module("httpx2" if hasattr(_base_client, "httpx2") else "httpx")
 """The http library that the installed SDK is made with."""
 
 _CORE: Any = importlib.import_module("httpcore2" if HTTPX.__name__ == "httpx2" else "httpcore")
 
-# An attribute that a mock or a tracer replaces, and what it was when farthing was imported.
-_PROBES: tuple[tuple[Any, str, Any], ...] = tuple(
-    (owner, name, vars(owner)[name])
-    for owner, name in (
-        (HTTPX.Client, "send"),
-        (HTTPX.Client, "_transport_for_url"),
-        (HTTPX.AsyncClient, "send"),
-        (HTTPX.AsyncClient, "_transport_for_url"),
-        (HTTPX.HTTPTransport, "handle_request"),
-        (HTTPX.AsyncHTTPTransport, "handle_async_request"),
-        (_CORE.ConnectionPool, "handle_request"),
-        (_CORE.AsyncConnectionPool, "handle_async_request"),
-        (_base_client.SyncAPIClient, "request"),
-        (_base_client.AsyncAPIClient, "request"),
-        (_base_client.SyncAPIClient, "post"),
-        (_base_client.AsyncAPIClient, "post"),
-    )
-    if name in vars(owner)
+PROBES = _core.Probes(
+    [
+        (owner, name)
+        for owner, name in (
+            (HTTPX.Client, "send"),
+            (HTTPX.Client, "_transport_for_url"),
+            (HTTPX.AsyncClient, "send"),
+            (HTTPX.AsyncClient, "_transport_for_url"),
+            (HTTPX.HTTPTransport, "handle_request"),
+            (HTTPX.AsyncHTTPTransport, "handle_async_request"),
+            (_CORE.ConnectionPool, "handle_request"),
+            (_CORE.AsyncConnectionPool, "handle_async_request"),
+            (_base_client.SyncAPIClient, "request"),
+            (_base_client.AsyncAPIClient, "request"),
+            (_base_client.SyncAPIClient, "post"),
+            (_base_client.AsyncAPIClient, "post"),
+        )
+        if name in vars(owner)
+    ]
 )
+"""Attributes that a mock or a tracer replaces, as they were when farthing was imported."""
+
 _SDK_MADE = (_base_client.SyncHttpxClientWrapper, _base_client.AsyncHttpxClientWrapper)
 _ENDPOINTS = (("/chat/completions", "chat"), ("/responses", "responses"), ("/embeddings", "embeddings"))
 _numbers = itertools.count(1)
@@ -72,14 +77,9 @@ def httpx_of(client: Any) -> Any:
     return HTTPX
 
 
-def patched() -> bool:
-    """Whether somebody stands between the SDK and its transport. About 1 us."""
-    return any(vars(owner)[name] is not original for owner, name, original in _PROBES)
-
-
 def route_of(client: Any) -> Route:
     """Who sends for this client, now: patches come and go."""
-    if patched() or "_send_request" in vars(client) or "request" in vars(client) or "post" in vars(client):
+    if PROBES.changed() or "_send_request" in vars(client) or "request" in vars(client) or "post" in vars(client):
         return Route.UNSEEN
     http = client._client
     # A closed client raises, and that is the SDK's to do.

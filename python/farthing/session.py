@@ -13,6 +13,7 @@ import weakref
 from typing import Any
 
 from . import _core
+from .answers import forget_queues
 from .exceptions import FarthingError, FarthingWarning
 from .policy import Policy
 
@@ -46,11 +47,12 @@ def _engine(policy: str) -> _core.Engine:
 
 if hasattr(os, "register_at_fork"):
     # Another thread may hold the lock at the fork, and there is no such thread in the child.
-    def _new_lock() -> None:
+    def _in_child() -> None:
         global _lock
         _lock = threading.Lock()
+        forget_queues()
 
-    os.register_at_fork(after_in_child=_new_lock)
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class Session:

@@ -1,4 +1,4 @@
-"""The seam below the SDK's `request()`: its HTTP request in, an HTTP response out, farthing's engine in between.
+"""L3: the seam below the SDK's `request()`. Its HTTP request in, an HTTP response out, farthing's engine in between.
 
 Every call that `resources.py` did not answer comes here, so that the SDK's own semantics (parse, streams, raw
 responses, errors) hold. What goes which way is in `routes.py`, the user's own http client in `sender.py`.
@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import copy
 import datetime
-import functools
 import time
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import openai
-
 from . import _core
-from .call_options import current, from_headers, merge
+from .answers import RECEIPT, failure, http_response, queue_of
+from .call_options import current, from_headers, merge, sample_text
 from .receipts import attach
 from .routes import Route, endpoint_of, httpx_of, owner_of, route_of
 from .sender import AsyncSdkSender, SdkSender
 
 EXTENSION = "farthing"
-RECEIPT = "farthing_receipt"
-_queues: weakref.WeakKeyDictionary[Any, _core.LoopQueue] = weakref.WeakKeyDictionary()
 
 
 def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str, Any]) -> Any:
@@ -65,18 +59,18 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
     try:
         answer = client._farthing.engine.send(call.arguments, sender)
     except _core.SendError as error:
-        failure = call.error(error)
-        raise failure from failure.__cause__
+        failed = failure(call, error)
+        raise failed from failed.__cause__
     except _core.CoreError as error:
         client._farthing.failed(error)
         answer = None
     if answer is None:
         return plain(request, stream=stream, **kwargs)
     response = call.response(answer, is_async=False)
-    failed = not response.is_success and call.owns_retries
-    if failed or not stream:
+    raises = not response.is_success and call.owns_retries
+    if raises or not stream:
         response.read()
-    if failed:
+    if raises:
         raise client._make_status_error_from_response(response)
     return response
 
@@ -97,25 +91,26 @@ async def send_async(
     answer: _core.Answer | None = None
     try:
         job = client._farthing.engine.send_async(
-            call.arguments, sender, _queue(loop), future, loop, contextvars.copy_context()
+            call.arguments, sender, queue_of(loop), future, loop, contextvars.copy_context()
         )
         if job is not None:
             try:
                 answer = await future
-            finally:
+            except BaseException:
                 job.cancel()
+                raise
     except _core.SendError as error:
-        failure = call.error(error)
-        raise failure from failure.__cause__
+        failed = failure(call, error)
+        raise failed from failed.__cause__
     except _core.CoreError as error:
         client._farthing.failed(error)
     if answer is None:
         return await plain(request, stream=stream, **kwargs)
     response = call.response(answer, is_async=True)
-    failed = not response.is_success and call.owns_retries
-    if failed or not stream:
+    raises = not response.is_success and call.owns_retries
+    if raises or not stream:
         await response.aread()
-    if failed:
+    if raises:
         raise client._make_status_error_from_response(response)
     return response
 
@@ -131,14 +126,6 @@ def note(made: Any, response: Any) -> None:
     cell = response.extensions.get(RECEIPT)
     if cell is not None:
         attach(made, cell)
-
-
-def _queue(loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
-    queue = _queues.get(loop)
-    if queue is None:
-        queue = _core.LoopQueue(weakref.proxy(loop))
-        _queues[loop] = queue
-    return queue
 
 
 class _Call:
@@ -190,119 +177,6 @@ class _Call:
         return cls(client, request, endpoint, route)
 
     def response(self, answer: _core.Answer, *, is_async: bool) -> Any:
-        """The answer as the SDK's kind of response, its body unread."""
-        httpx = self.httpx
-        if answer.pipe is not None:
-            body = _events_class(httpx, is_async)(self, answer.pipe)
-        else:
-            body = httpx.ByteStream(answer.body)
-        response = httpx.Response(
-            answer.status,
-            headers=answer.headers,
-            request=self.request,
-            extensions={"http_version": b"HTTP/1.1", RECEIPT: answer.receipt},
-            stream=body,
-        )
+        response = http_response(self, answer, is_async=is_async)
         response.elapsed = datetime.timedelta(seconds=time.monotonic() - self.started)
         return response
-
-    def error(self, error: _core.SendError) -> BaseException:
-        """What the SDK would raise."""
-        kind, message, cause = error.args
-        if kind == "raised":
-            return _own(cause)
-        low = self.transport_error(kind, message, cause)
-        if not self.owns_retries:
-            # The SDK's own loop retries this call, and it knows the transport's errors.
-            return low
-        shown: BaseException
-        if isinstance(low, self.httpx.TimeoutException):
-            shown = openai.APITimeoutError(request=self.request)
-        else:
-            shown = openai.APIConnectionError(request=self.request)
-        shown.__cause__ = low
-        return shown
-
-    def transport_error(self, kind: str, message: str, cause: BaseException | None) -> BaseException:
-        """The httpx exception for a failure, each time a new one."""
-        if cause is not None:
-            return _own(cause)
-        names = {
-            "connect_timeout": "ConnectTimeout",
-            "read_timeout": "ReadTimeout",
-            "write_timeout": "WriteTimeout",
-            "pool_timeout": "PoolTimeout",
-        }
-        made: BaseException = getattr(self.httpx, names.get(kind, "ReadError"))(message, request=self.request)
-        return made
-
-
-def _own(error: BaseException) -> BaseException:
-    """A copy, because callers that shared one upstream call must not share one exception's traceback."""
-    try:
-        twin = copy.copy(error)
-    except Exception:
-        return error
-    return twin if type(twin) is type(error) and twin.args == error.args else error
-
-
-def sample_text(sample: int | str | None) -> str | None:
-    """A sample as part of the key: the number 1 and the text "1" are different samples."""
-    return None if sample is None else f"{'number' if isinstance(sample, int) else 'text'}:{sample}"
-
-
-class _Events:
-    def __init__(self, call: _Call, pipe: _core.EventPipe) -> None:
-        self._call = call
-        self._pipe = pipe
-
-    def _take(self) -> bytes | None:
-        try:
-            return self._pipe.take()
-        except _core.SendError as error:
-            kind, message, cause = error.args
-            raise self._call.transport_error(kind, message, cause) from None
-
-
-@functools.cache
-def _events_class(httpx: Any, is_async: bool) -> type[Any]:
-    """httpx checks the type of a response's stream, and an injected client may bring another httpx than the SDK's."""
-
-    class SyncEvents(_Events, httpx.SyncByteStream):  # type: ignore[misc]
-        def __iter__(self) -> Iterator[bytes]:
-            while True:
-                piece = self._take()
-                if piece is None:
-                    self._pipe.wait()
-                elif piece:
-                    yield piece
-                else:
-                    return
-
-        def close(self) -> None:
-            self._pipe.close()
-
-    class AsyncEvents(_Events, httpx.AsyncByteStream):  # type: ignore[misc]
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            while True:
-                piece = self._take()
-                if piece is None:
-                    await self._wait()
-                elif piece:
-                    yield piece
-                else:
-                    return
-
-        async def _wait(self) -> None:
-            loop = asyncio.get_running_loop()
-            future = loop.create_future()
-            job = self._pipe.wait_async(_queue(loop), future)
-            try:
-                await future
-            finally:
-                job.cancel()
-
-        async def aclose(self) -> None:
-            self._pipe.close()
-
-    return AsyncEvents if is_async else SyncEvents

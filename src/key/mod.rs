@@ -5,6 +5,7 @@
 //! answering belongs here.
 
 pub mod encode;
+pub mod json;
 pub mod scan;
 
 use std::fmt;

@@ -1,54 +1,103 @@
 //! How an async caller waits: results of many calls reach its event loop in one wake-up.
+//!
+//! Threads of the core never enter the interpreter for it. They leave a parcel and, if it is the first one, write a byte
+//! into a socket that the loop watches (`add_reader`); the loop then takes everything that has come in. A loop that
+//! cannot watch a socket (Windows' Proactor) is woken through `call_soon_threadsafe`, once for all parcels too.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
-use super::engine::Answer;
+use super::call::Landed;
 use super::error::to_python;
 use super::state::is_exiting;
 use crate::error::Result;
 
 /// What a future gets.
 pub enum Parcel {
-    Answer(Result<Answer>),
+    Answer(Result<Landed>),
     /// Something to look at has come in.
     Ready,
 }
 
+/// How the loop is told that there are parcels.
+enum Bell {
+    #[cfg(unix)]
+    Socket { rings: std::os::unix::net::UnixStream, heard: std::os::unix::net::UnixStream },
+    /// The loop itself.
+    Call(Py<PyAny>),
+}
+
 struct Inner {
-    event_loop: Py<PyAny>,
-    parcels: Mutex<Vec<(Py<PyAny>, Parcel)>>,
+    bell: Bell,
+    parcels: Mutex<Vec<(u64, Parcel)>>,
+    /// By address. Only touched with the GIL held, so that no other thread ever drops one.
+    futures: Mutex<(u64, HashMap<u64, Py<PyAny>>)>,
 }
 
 /// One per event loop.
-#[pyclass(frozen, weakref, from_py_object)]
-#[derive(Clone)]
+#[pyclass(frozen, weakref)]
 pub struct LoopQueue(Arc<Inner>);
 
 #[pymethods]
 impl LoopQueue {
+    /// A queue for `event_loop`, which is to call `drain` when `fileno()` is readable; `watches` = it can.
     #[new]
-    fn new(event_loop: Py<PyAny>) -> Self {
-        Self(Arc::new(Inner { event_loop, parcels: Mutex::default() }))
+    fn new(event_loop: Py<PyAny>, watches: bool) -> PyResult<Self> {
+        #[cfg(unix)]
+        let bell = if watches {
+            let (rings, heard) = std::os::unix::net::UnixStream::pair()?;
+            rings.set_nonblocking(true)?;
+            heard.set_nonblocking(true)?;
+            Bell::Socket { rings, heard }
+        } else {
+            Bell::Call(event_loop)
+        };
+        #[cfg(not(unix))]
+        let bell = {
+            let _ = watches;
+            Bell::Call(event_loop)
+        };
+        Ok(Self(Arc::new(Inner { bell, parcels: Mutex::default(), futures: Mutex::default() })))
+    }
+
+    /// What the loop watches; None = it is called instead.
+    fn fileno(&self) -> Option<i32> {
+        match &self.0.bell {
+            #[cfg(unix)]
+            Bell::Socket { heard, .. } => Some(std::os::fd::AsRawFd::as_raw_fd(heard)),
+            Bell::Call(_) => None,
+        }
     }
 
     /// Hands out what has arrived; called on the loop.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
-        let parcels = std::mem::take(&mut *self.0.parcels.lock().unwrap_or_else(PoisonError::into_inner));
-        for (future, parcel) in parcels {
+        #[cfg(unix)]
+        if let Bell::Socket { heard, .. } = &self.0.bell {
+            // Before the parcels are taken: a bell that rings after this is heard in the next turn.
+            let mut rung = [0_u8; 64];
+            while std::io::Read::read(&mut &*heard, &mut rung).is_ok_and(|count| count == rung.len()) {}
+        }
+        let parcels = std::mem::take(&mut *lock(&self.0.parcels));
+        for (address, parcel) in parcels {
+            let Some(future) = lock(&self.0.futures).1.remove(&address) else { continue };
             let future = future.bind(py);
             // Cancelled while the result was on its way.
-            if future.call_method0("done")?.is_truthy()? {
+            if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
                 continue;
             }
+            let set_result = pyo3::intern!(py, "set_result");
             match parcel {
-                Parcel::Answer(Ok(answer)) => future.call_method1("set_result", (answer,))?,
-                Parcel::Answer(Err(error)) => {
-                    future.call_method1("set_exception", (to_python(py, &error).into_value(py),))?
-                }
-                Parcel::Ready => future.call_method1("set_result", (py.None(),))?,
+                Parcel::Answer(landed) => match landed.and_then(|landed| landed.into_answer(py)) {
+                    Ok(answer) => future.call_method1(set_result, (answer,))?,
+                    Err(error) => {
+                        let error = to_python(py, &error).into_value(py);
+                        future.call_method1(pyo3::intern!(py, "set_exception"), (error,))?
+                    }
+                },
+                Parcel::Ready => future.call_method1(set_result, (py.None(),))?,
             };
         }
         Ok(())
@@ -56,25 +105,55 @@ impl LoopQueue {
 }
 
 impl LoopQueue {
-    /// Called from the runtime's threads.
-    pub fn push(&self, future: Py<PyAny>, parcel: Parcel) {
+    /// Takes a future; the address is for whoever has something for it.
+    pub fn expect(&self, future: Py<PyAny>) -> Address {
+        let mut futures = lock(&self.0.futures);
+        futures.0 += 1;
+        let address = futures.0;
+        futures.1.insert(address, future);
+        Address { queue: Arc::clone(&self.0), address }
+    }
+}
+
+/// Where a result goes; may be used from any thread.
+pub struct Address {
+    queue: Arc<Inner>,
+    address: u64,
+}
+
+impl Address {
+    pub fn deliver(self, parcel: Parcel) {
         let first = {
-            let mut parcels = self.0.parcels.lock().unwrap_or_else(PoisonError::into_inner);
-            parcels.push((future, parcel));
+            let mut parcels = lock(&self.queue.parcels);
+            parcels.push((self.address, parcel));
             parcels.len() == 1
         };
         // Whoever made the queue non-empty has woken the loop, which will find this parcel too.
-        if !first || is_exiting() {
+        if !first {
+            return;
+        }
+        match &self.queue.bell {
+            #[cfg(unix)]
+            Bell::Socket { rings, .. } => {
+                // A full socket has rung often enough.
+                let _ = std::io::Write::write(&mut &*rings, &[1]);
+            }
+            Bell::Call(event_loop) => self.call(event_loop),
+        }
+    }
+
+    fn call(&self, event_loop: &Py<PyAny>) {
+        if is_exiting() {
             return;
         }
         let _ = Python::try_attach(|py| {
-            let wake = Bound::new(py, self.clone()).and_then(|queue| queue.getattr("drain"));
-            let woken =
-                wake.and_then(|drain| self.0.event_loop.bind(py).call_method1("call_soon_threadsafe", (drain,)));
+            let queue = LoopQueue(Arc::clone(&self.queue));
+            let woken = Bound::new(py, queue)
+                .and_then(|queue| queue.getattr("drain"))
+                .and_then(|drain| event_loop.bind(py).call_method1("call_soon_threadsafe", (drain,)));
             if woken.is_err() {
                 // The loop is closed: nobody waits there any more.
-                let parcels = std::mem::take(&mut *self.0.parcels.lock().unwrap_or_else(PoisonError::into_inner));
-                drop(parcels);
+                drop(std::mem::take(&mut *lock(&self.queue.parcels)));
             }
         });
     }
@@ -90,4 +169,8 @@ impl Job {
     fn cancel(&self) {
         self.0.abort();
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

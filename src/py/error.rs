@@ -1,5 +1,6 @@
 //! The core's errors as Python exceptions. Python turns them into the SDK's own (`transport.py`).
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -45,12 +46,16 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
 
 /// Runs `work`; a panic in it becomes a `CoreError`, so that the caller can fall back to the plain call.
 pub fn guarded<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "unknown".to_owned());
-        Err(CoreError::new_err(format!("farthing failed: panic: {message}")))
-    })
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(CoreError::new_err(format!("farthing failed: {}", panicked(&*panic)))))
+}
+
+/// What a panic said.
+pub fn panicked(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "unknown".to_owned());
+    format!("panic: {text}")
 }

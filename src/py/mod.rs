@@ -1,12 +1,21 @@
 //! The FFI room: converts and calls. No decision about money, caching or routing is made here.
 //!
-//! `engine.rs` is the door, `state.rs` what the process owns (and a fork replaces), `plain.rs` and `clone.rs` the fast path
-//! of a hit, `wait.rs` and `deliver.rs` how sync and async callers wait, `sender.rs` the user's own http client.
+//! `engine.rs` is the door, `state.rs` what the process owns (and a fork replaces). Plain calls: `place.rs`, with `guard.rs`
+//! (is the client as it was?), `plain.rs` (arguments to key and body) and `clone.rs` (a hit's
+//! object). Requests that the
+//! SDK built: `call.rs`. `wait.rs` and `deliver.rs` are how sync and async callers wait, `stream.rs` is what a stream's
+//! reader reads, `build.rs` makes objects of JSON,
+//! `floats.rs` unpacks embeddings, `sender.rs` is the user's own http client.
 
+mod build;
+mod call;
 mod clone;
 mod deliver;
 mod engine;
 mod error;
+mod floats;
+mod guard;
+mod place;
 mod plain;
 mod receipt;
 mod sender;
@@ -21,9 +30,19 @@ mod _core {
     #[pymodule_export]
     use super::deliver::{Job, LoopQueue};
     #[pymodule_export]
-    use super::engine::{Answer, Engine, Hit, Ledger, Prefix, process_report};
+    use super::build::Builder;
+    #[pymodule_export]
+    use super::call::Answer;
+    #[pymodule_export]
+    use super::engine::{Engine, Ledger, process_report};
     #[pymodule_export]
     use super::error::{CoreError, SendError};
+    #[pymodule_export]
+    use super::floats::unpack_embeddings;
+    #[pymodule_export]
+    use super::guard::Probes;
+    #[pymodule_export]
+    use super::place::{Hit, Miss, Place, Shape};
     #[pymodule_export]
     use super::receipt::ReceiptCell;
     #[pymodule_export]
@@ -31,7 +50,7 @@ mod _core {
     #[pymodule_export]
     use super::state::{after_fork_in_child, at_exit};
     #[pymodule_export]
-    use super::stream::EventPipe;
+    use super::stream::{ChunkReader, EventPipe};
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -37,6 +37,12 @@ impl ReceiptCell {
         Ok(dict)
     }
 
+    /// Requests that went to the upstream for this call, retries included.
+    #[getter]
+    fn attempts(&self) -> u32 {
+        self.0.facts().attempts
+    }
+
     fn __copy__(slf: Py<Self>) -> Py<Self> {
         slf
     }

@@ -1,29 +1,49 @@
-//! A streamed answer on its way to Python: a bounded pipe between a task and one reader.
+//! A streamed answer on its way to Python: a bounded pipe between a task and one reader, who takes bytes (`EventPipe`) or
+//! finished chunks (`ChunkReader`).
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::build::Builder;
 use super::deliver::{Job, LoopQueue, Parcel};
 use super::error::{CoreError, to_python};
 use super::state::state;
 use super::wait::block;
 use crate::error::{Error, Result};
 use crate::exchange::EventStream;
+use crate::stream::Kind;
+use crate::stream::sse::Event;
 
 /// The task waits while more than this lies unread.
 const MOST_UNREAD: usize = 1 << 20;
+/// How long a connection is read on when the answer is complete.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Contents {
-    chunks: VecDeque<::bytes::Bytes>,
+    events: VecDeque<Event>,
     unread: usize,
     end: Option<Result<()>>,
+}
+
+impl Contents {
+    /// The end, which stays the end; a failure is told once.
+    fn take_end(&mut self) -> Option<Result<()>> {
+        let next = match self.end.as_ref()? {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::connection("the stream has failed already")),
+        };
+        self.end.replace(next)
+    }
 }
 
 #[derive(Default)]
@@ -31,6 +51,8 @@ struct Pipe {
     contents: Mutex<Contents>,
     readable: Notify,
     writable: Notify,
+    /// The reader wants no more.
+    finished: Notify,
 }
 
 impl Pipe {
@@ -40,18 +62,32 @@ impl Pipe {
 
     async fn fill(&self, mut events: EventStream) {
         let mut end = Ok(());
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = self.finished.notified() => {
+                    // Read to its end, the connection can be used again.
+                    let rest = async { while events.next().await.is_some() {} };
+                    let _ = tokio::time::timeout(LONGEST_GOODBYE, rest).await;
+                    break;
+                }
+                event = events.next() => event,
+            };
+            let Some(event) = event else { break };
             match event {
                 Ok(event) => {
                     let unread = {
                         let mut contents = self.lock();
                         contents.unread += event.raw.len();
-                        contents.chunks.push_back(event.raw);
+                        contents.events.push_back(event);
                         contents.unread
                     };
                     self.readable.notify_one();
                     if unread > MOST_UNREAD {
-                        self.writable.notified().await;
+                        tokio::select! {
+                            () = self.writable.notified() => {}
+                            () = self.finished.notified() => self.finished.notify_one(),
+                        }
                     }
                 }
                 Err(error) => {
@@ -62,7 +98,7 @@ impl Pipe {
         }
         // The reader's bookkeeping (receipt, ledger) is complete before it sees the end.
         drop(events);
-        self.lock().end = Some(end);
+        self.lock().end.get_or_insert(end);
         self.readable.notify_one();
     }
 
@@ -70,7 +106,7 @@ impl Pipe {
         loop {
             {
                 let contents = self.lock();
-                if !contents.chunks.is_empty() || contents.end.is_some() {
+                if !contents.events.is_empty() || contents.end.is_some() {
                     return;
                 }
             }
@@ -84,16 +120,19 @@ impl Pipe {
 pub struct EventPipe {
     pipe: Arc<Pipe>,
     task: AbortHandle,
+    kind: Option<Kind>,
+    /// The answer was read to its end.
+    finished: AtomicBool,
     generation: u64,
 }
 
 impl EventPipe {
     /// Must be called on the runtime.
-    pub fn open(events: EventStream) -> Self {
+    pub fn open(events: EventStream, kind: Option<Kind>) -> Self {
         let pipe = Arc::new(Pipe::default());
         let filled = Arc::clone(&pipe);
         let task = tokio::spawn(async move { filled.fill(events).await }).abort_handle();
-        Self { pipe, task, generation: state().generation }
+        Self { pipe, task, kind, finished: AtomicBool::new(false), generation: state().generation }
     }
 
     fn check_process(&self) -> PyResult<()> {
@@ -110,30 +149,26 @@ impl EventPipe {
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         self.check_process()?;
         let mut contents = self.pipe.lock();
-        if contents.chunks.is_empty() {
-            return match contents.end.take() {
+        if contents.events.is_empty() {
+            return match contents.take_end() {
                 None => Ok(None),
-                Some(Ok(())) => {
-                    contents.end = Some(Ok(()));
-                    Ok(Some(PyBytes::new(py, b"")))
-                }
+                Some(Ok(())) => Ok(Some(PyBytes::new(py, b""))),
                 Some(Err(error)) => {
-                    contents.end = Some(Err(Error::connection("the stream has failed already")));
                     drop(contents);
                     Err(to_python(py, &error))
                 }
             };
         }
-        let chunks = std::mem::take(&mut contents.chunks);
+        let events = std::mem::take(&mut contents.events);
         contents.unread = 0;
         drop(contents);
         self.pipe.writable.notify_one();
-        let length = chunks.iter().map(::bytes::Bytes::len).sum();
+        let length = events.iter().map(|event| event.raw.len()).sum();
         let bytes = PyBytes::new_with(py, length, |target| {
             let mut rest = target;
-            for chunk in &chunks {
-                let (head, tail) = rest.split_at_mut(chunk.len());
-                head.copy_from_slice(chunk);
+            for event in &events {
+                let (head, tail) = rest.split_at_mut(event.raw.len());
+                head.copy_from_slice(&event.raw);
                 rest = tail;
             }
             Ok(())
@@ -149,28 +184,144 @@ impl EventPipe {
     }
 
     /// Sets the future's result on its loop when `take` has something.
-    fn wait_async(&self, py: Python<'_>, queue: LoopQueue, future: Py<PyAny>) -> PyResult<Job> {
+    fn wait_async(&self, py: Python<'_>, queue: &LoopQueue, future: Py<PyAny>) -> PyResult<Job> {
         self.check_process()?;
         let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
         let pipe = Arc::clone(&self.pipe);
+        let address = queue.expect(future);
         let task = runtime.spawn(async move {
             pipe.wait().await;
-            queue.push(future, Parcel::Ready);
+            address.deliver(Parcel::Ready);
         });
         Ok(Job(task.abort_handle()))
     }
 
     /// The reader has had enough; the connection is closed if nobody else reads. May be called twice.
     fn close(&self) {
-        self.task.abort();
+        if !self.finished.load(Ordering::Relaxed) {
+            self.task.abort();
+        }
+    }
+}
+
+impl EventPipe {
+    /// Nothing more is read. The task goes on to the end of the connection, so that it can be used again.
+    fn finish(&self) {
+        {
+            let mut contents = self.pipe.lock();
+            contents.events.clear();
+            contents.unread = 0;
+            contents.end = Some(Ok(()));
+        }
+        self.finished.store(true, Ordering::Relaxed);
+        self.pipe.finished.notify_one();
     }
 }
 
 impl Drop for EventPipe {
     fn drop(&mut self) {
         // The parent's task is not ours to touch in a child.
-        if self.generation == state().generation {
+        if self.generation == state().generation && !self.finished.load(Ordering::Relaxed) {
             self.task.abort();
+        }
+    }
+}
+
+/// Reads a stream as the objects that the SDK would make of it.
+#[pyclass(frozen)]
+pub struct ChunkReader {
+    pipe: Py<EventPipe>,
+    builder: Py<Builder>,
+    /// The SDK's own way: a function of an event's bytes that returns the chunks in them, or raises what the SDK raises.
+    slow: Py<PyAny>,
+}
+
+enum Next<'py> {
+    Chunk(Bound<'py, PyAny>),
+    NothingYet,
+    End,
+}
+
+#[pymethods]
+impl ChunkReader {
+    #[new]
+    fn new(pipe: Py<EventPipe>, builder: Py<Builder>, slow: Py<PyAny>) -> Self {
+        Self { pipe, builder, slow }
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// The next chunk; blocks for it.
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        loop {
+            match self.next(py)? {
+                Next::Chunk(chunk) => return Ok(Some(chunk)),
+                Next::End => return Ok(None),
+                Next::NothingYet => self.pipe.get().wait(py)?,
+            }
+        }
+    }
+
+    /// The next chunk; None when there is nothing yet. `end` is returned at the end.
+    fn ready<'py>(&self, py: Python<'py>, end: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(match self.next(py)? {
+            Next::Chunk(chunk) => Some(chunk),
+            Next::NothingYet => None,
+            Next::End => Some(end),
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.pipe)?;
+        visit.call(&self.builder)?;
+        visit.call(&self.slow)
+    }
+}
+
+impl ChunkReader {
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Next<'py>> {
+        let pipe = self.pipe.get();
+        pipe.check_process()?;
+        loop {
+            let (event, freed) = {
+                let mut contents = pipe.pipe.lock();
+                let Some(event) = contents.events.pop_front() else {
+                    let end = contents.take_end();
+                    drop(contents);
+                    return match end {
+                        None => Ok(Next::NothingYet),
+                        Some(Ok(())) => Ok(Next::End),
+                        Some(Err(error)) => Err(to_python(py, &error)),
+                    };
+                };
+                contents.unread = contents.unread.saturating_sub(event.raw.len());
+                (event, contents.unread <= MOST_UNREAD)
+            };
+            if freed {
+                pipe.pipe.writable.notify_one();
+            }
+            if !event.dispatched {
+                continue;
+            }
+            // The SDK stops reading here, whatever follows.
+            if pipe.kind == Some(Kind::Chat) && Kind::Chat.is_end(&event) {
+                pipe.finish();
+                return Ok(Next::End);
+            }
+            // The SDK looks for an error in each event; where there may be one, it is the SDK's to find.
+            let plain = !event.data.contains("\"error\"");
+            if plain {
+                let data = PyBytes::new(py, event.data.as_bytes());
+                if let Some(chunk) = self.builder.get().build(data.into_any())? {
+                    return Ok(Next::Chunk(chunk));
+                }
+            }
+            let made = self.slow.bind(py).call1((PyBytes::new(py, &event.raw),))?;
+            if let Some(chunk) = made.try_iter()?.next() {
+                return Ok(Next::Chunk(chunk?));
+            }
         }
     }
 }

@@ -376,6 +376,7 @@ def test_a_broken_core_is_not_a_broken_call(face: Face, upstream: Upstream, monk
 
     client = face.client(upstream)
     real = client._farthing.engine
+    monkeypatch.setattr(_core, "Place", Broken().place)
     client._farthing.engine = Broken()
     with pytest.warns(farthing.FarthingWarning, match="out of order"):
         assert face.chat(client).choices[0].message.content == "pong 1"

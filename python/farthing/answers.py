@@ -1,0 +1,184 @@
+"""What the core answers, as the SDK's own things: responses, exceptions, the bytes of a stream.
+
+One copy for the plain path (`resources.py`) and for the SDK's own (`transport.py`). Nothing is asked here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Protocol
+
+import openai
+from openai import _streaming
+
+from . import _core
+
+__all__ = ["RECEIPT", "Asked", "failure", "http_response", "queue_of", "wait_async"]
+
+RECEIPT = "farthing_receipt"
+# Older SDKs let the http library's own error through where a stream breaks off (3.14 began to wrap it).
+WRAPS_STREAM_ERRORS = hasattr(_streaming, "APIConnectionError")
+_queues: weakref.WeakKeyDictionary[Any, _core.LoopQueue] = weakref.WeakKeyDictionary()
+
+
+class Asked(Protocol):
+    """A request that the core was given."""
+
+    httpx: Any
+    """The http library of the client."""
+    owns_retries: bool
+    """The engine retries, not the SDK's loop."""
+
+    @property
+    def request(self) -> Any:
+        """The request as the http library's own."""
+
+
+def http_response(asked: Asked, answer: _core.Answer, *, is_async: bool) -> Any:
+    """The answer as the http library's response, its body unread."""
+    httpx = asked.httpx
+    stream = httpx.ByteStream(answer.body) if answer.pipe is None else _events(httpx, is_async)(asked, answer.pipe)
+    return httpx.Response(
+        answer.status,
+        headers=answer.headers,
+        request=asked.request,
+        extensions={"http_version": b"HTTP/1.1", RECEIPT: answer.receipt},
+        stream=stream,
+    )
+
+
+def failure(asked: Asked, error: _core.SendError) -> BaseException:
+    """What the SDK would raise."""
+    kind, message, cause = error.args
+    if kind == "raised":
+        return _own(cause)
+    low = transport_error(asked, kind, message, cause)
+    if not asked.owns_retries:
+        # The SDK's own loop retries this call, and it knows the transport's errors.
+        return low
+    return sdk_error(asked, low)
+
+
+def sdk_error(asked: Asked, low: BaseException) -> BaseException:
+    """The SDK's exception for one of the transport's."""
+    shown: BaseException
+    if isinstance(low, asked.httpx.TimeoutException):
+        shown = openai.APITimeoutError(request=asked.request)
+    else:
+        shown = openai.APIConnectionError(request=asked.request)
+    shown.__cause__ = low
+    return shown
+
+
+def failure_in_stream(asked: Asked, error: _core.SendError) -> BaseException:
+    """What the SDK raises when a stream breaks off: the errors that its retries would have seen, wrapped."""
+    kind, message, cause = error.args
+    low = transport_error(asked, kind, message, cause)
+    return sdk_error(asked, low) if isinstance(low, asked.httpx.RequestError) and WRAPS_STREAM_ERRORS else low
+
+
+def transport_error(asked: Asked, kind: str, message: str, cause: BaseException | None) -> BaseException:
+    """The httpx exception for a failure, each time a new one."""
+    if cause is not None:
+        return _own(cause)
+    names = {
+        "connect_timeout": "ConnectTimeout",
+        "read_timeout": "ReadTimeout",
+        "write_timeout": "WriteTimeout",
+        "pool_timeout": "PoolTimeout",
+    }
+    made: BaseException = getattr(asked.httpx, names.get(kind, "ReadError"))(message, request=asked.request)
+    return made
+
+
+def _own(error: BaseException) -> BaseException:
+    """A copy, because callers that shared one upstream call must not share one exception's traceback."""
+    try:
+        twin = copy.copy(error)
+    except Exception:
+        return error
+    return twin if type(twin) is type(error) and twin.args == error.args else error
+
+
+def queue_of(loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
+    """The queue through which results reach `loop`."""
+    queue = _queues.get(loop)
+    if queue is None:
+        queue = _core.LoopQueue(weakref.proxy(loop), True)
+        descriptor = queue.fileno()
+        try:
+            if descriptor is not None:
+                loop.add_reader(descriptor, queue.drain)
+        except NotImplementedError:  # Windows' Proactor, and loops made like it
+            queue = _core.LoopQueue(weakref.proxy(loop), False)
+        _queues[loop] = queue
+    return queue
+
+
+def forget_queues() -> None:
+    """For a forked child: its parent's queues share their sockets with the parent."""
+    _queues.clear()
+
+
+async def wait_async(pipe: _core.EventPipe) -> None:
+    """Until the pipe has something."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    job = pipe.wait_async(queue_of(loop), future)
+    try:
+        await future
+    except BaseException:
+        job.cancel()
+        raise
+
+
+class _Events:
+    def __init__(self, asked: Asked, pipe: _core.EventPipe) -> None:
+        self._asked = asked
+        self._pipe = pipe
+
+    def _take(self) -> bytes | None:
+        try:
+            return self._pipe.take()
+        except _core.SendError as error:
+            kind, message, cause = error.args
+            raise transport_error(self._asked, kind, message, cause) from None
+
+
+@functools.cache
+def _events(httpx: Any, is_async: bool) -> type[Any]:
+    """httpx checks the type of a response's stream, and an injected client may bring another httpx than the SDK's."""
+
+    class SyncEvents(_Events, httpx.SyncByteStream):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[bytes]:
+            while True:
+                piece = self._take()
+                if piece is None:
+                    self._pipe.wait()
+                elif piece:
+                    yield piece
+                else:
+                    return
+
+        def close(self) -> None:
+            self._pipe.close()
+
+    class AsyncEvents(_Events, httpx.AsyncByteStream):  # type: ignore[misc]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                piece = self._take()
+                if piece is None:
+                    await wait_async(self._pipe)
+                elif piece:
+                    yield piece
+                else:
+                    return
+
+        async def aclose(self) -> None:
+            self._pipe.close()
+
+    return AsyncEvents if is_async else SyncEvents

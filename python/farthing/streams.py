@@ -1,0 +1,166 @@
+"""Streams of the plain path: one that is stored, one that is on its way. Both are the SDK's `Stream` to whoever looks.
+
+Their chunks are made in Rust; what is odd about an event (an error in it, a shape that does not validate) is read by the
+SDK's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from functools import cached_property
+from typing import Any
+
+from openai import AsyncStream, Stream
+
+from . import _core
+from .answers import failure_in_stream, http_response, wait_async
+from .receipts import attach
+
+__all__ = ["LIVE", "STORED"]
+
+
+class _Ours:
+    """What our streams have in common with the SDK's, and nothing of its network."""
+
+    _call: Any
+    _options = None
+
+    def _begin(self, call: Any, receipt: _core.ReceiptCell) -> None:
+        self._call = call
+        self._cast_to = call.kind.chunk
+        self._client = call.client
+        attach(self, receipt)
+
+    @cached_property
+    def _decoder(self) -> Any:
+        return self._client._make_sse_decoder()  # type: ignore[attr-defined]
+
+
+class _Stored(_Ours):
+    _hit: _core.Hit
+
+    @cached_property
+    def response(self) -> Any:
+        return self._call.stored_response(self._hit)
+
+
+class StoredStream(_Stored, Stream[Any]):  # type: ignore[misc,override]
+    """A stream of an answer that is stored."""
+
+    def __init__(self, call: Any, hit: _core.Hit, chunks: list[Any]) -> None:
+        self._begin(call, hit.receipt)
+        self._hit = hit
+        self._iterator = iter(chunks)
+
+    def close(self) -> None:
+        self._iterator = iter(())
+
+
+class AsyncStoredStream(_Stored, AsyncStream[Any]):  # type: ignore[misc,override]
+    """The same for async clients."""
+
+    def __init__(self, call: Any, hit: _core.Hit, chunks: list[Any]) -> None:
+        self._begin(call, hit.receipt)
+        self._hit = hit
+        self._iterator = self._each(chunks)
+
+    @staticmethod
+    async def _each(chunks: list[Any]) -> Any:
+        for chunk in chunks:
+            yield chunk
+
+    async def close(self) -> None:
+        self._iterator = self._each([])
+
+
+class _Live(_Ours):
+    _is_async: bool
+    _answer: _core.Answer
+    _pipe: _core.EventPipe
+
+    def __init__(self, call: Any, answer: _core.Answer) -> None:
+        assert answer.pipe is not None
+        self._begin(call, answer.receipt)
+        self._answer = answer
+        self._pipe = answer.pipe
+        self._reader = _core.ChunkReader(answer.pipe, call.kind.chunk_builder(), self._slow)
+        self._iterator = self.__stream__()
+
+    @cached_property
+    def response(self) -> Any:
+        return http_response(self._call, self._answer, is_async=self._is_async)
+
+    def _slow(self, raw: bytes) -> list[Any]:
+        """The chunks in one event's bytes, read by the SDK."""
+        call = self._call
+        response = call.httpx.Response(200, content=raw, request=call.request)
+        return list(Stream(cast_to=call.kind.chunk, response=response, client=call.client))
+
+    def __stream__(self) -> Any:
+        raise NotImplementedError
+
+
+_END: Any = object()
+
+
+class LiveStream(_Live, Stream[Any]):  # type: ignore[misc,override]
+    """A stream as it comes in."""
+
+    _is_async = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._iterator
+
+    def __next__(self) -> Any:
+        return next(self._iterator)
+
+    def __stream__(self) -> Iterator[Any]:
+        # A generator rather than the reader itself: it closes the connection when an error ends it.
+        try:
+            yield from self._reader
+        except _core.SendError as error:
+            failed = failure_in_stream(self._call, error)
+            raise failed from failed.__cause__
+        finally:
+            self._pipe.close()
+
+    def close(self) -> None:
+        self._pipe.close()
+
+
+class AsyncLiveStream(_Live, AsyncStream[Any]):  # type: ignore[misc,override]
+    """The same for async clients."""
+
+    _is_async = True
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._iterator
+
+    async def __anext__(self) -> Any:
+        return await self._iterator.__anext__()
+
+    async def __stream__(self) -> AsyncIterator[Any]:
+        ready = self._reader.ready
+        try:
+            while True:
+                chunk = ready(_END)
+                if chunk is None:
+                    await wait_async(self._pipe)
+                elif chunk is _END:
+                    return
+                else:
+                    yield chunk
+        except _core.SendError as error:
+            failed = failure_in_stream(self._call, error)
+            raise failed from failed.__cause__
+        finally:
+            self._pipe.close()
+
+    async def close(self) -> None:
+        self._pipe.close()
+
+
+STORED: dict[bool, Any] = {False: StoredStream, True: AsyncStoredStream}
+"""By whether the client is async."""
+LIVE: dict[bool, Any] = {False: LiveStream, True: AsyncLiveStream}
+"""By whether the client is async."""

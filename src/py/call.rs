@@ -1,0 +1,195 @@
+//! One call on its way through the core: read out of an HTTP request that the SDK built, waited for, answered.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use pyo3_async_runtimes::TaskLocals;
+
+use super::deliver::{Job, LoopQueue, Parcel};
+use super::engine::{Ledger, endpoint, mode, prefix};
+use super::error::{panicked, to_python};
+use super::receipt::ReceiptCell;
+use super::sender::{PythonSender, RawHeaders, header_map};
+use super::state::state;
+use super::stream::EventPipe;
+use super::wait;
+use crate::context::Context;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::exchange::{Body, Request, Response};
+use crate::patience::{Limits, Patience};
+use crate::receipt::{Facts, Receipt};
+use crate::stream::Kind;
+use crate::upstream::Sender;
+
+/// An answer as Python gets it.
+#[pyclass(frozen)]
+pub struct Answer {
+    #[pyo3(get)]
+    status: u16,
+    headers: http::HeaderMap,
+    body: ::bytes::Bytes,
+    #[pyo3(get)]
+    pipe: Option<Py<EventPipe>>,
+    #[pyo3(get)]
+    receipt: ReceiptCell,
+}
+
+#[pymethods]
+impl Answer {
+    /// Pairs of bytes.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> RawPairs<'py> {
+        raw_pairs(py, &self.headers)
+    }
+
+    #[getter]
+    fn request_id(&self) -> Option<&str> {
+        self.headers.get("x-request-id")?.to_str().ok()
+    }
+
+    /// Whether this is the kind of answer that was hoped for: a success, and JSON by its own word.
+    #[getter]
+    fn is_json(&self) -> bool {
+        // As the SDK tells it.
+        let kind = self.headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = kind.and_then(|kind| kind.split(';').next());
+        (200..300).contains(&self.status) && self.pipe.is_none() && kind.is_some_and(|kind| kind.ends_with("json"))
+    }
+
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.body)
+    }
+}
+
+/// One call, read out of Python.
+pub struct Call {
+    pub cx: Context,
+    pub request: Request,
+}
+
+impl Call {
+    /// The keys of `call` are written in `transport.py`. None: the body has no canonical form.
+    pub fn read(
+        core: &engine::Engine,
+        call: &Bound<'_, PyDict>,
+        sender: Option<Py<PyAny>>,
+        locals: Option<TaskLocals>,
+    ) -> PyResult<Option<Self>> {
+        let item = |name: &str| call.as_any().get_item(name);
+        let text = |name: &str| item(name)?.extract::<Option<String>>();
+        let time = |name: &str| PyResult::Ok(seconds(item(name)?.extract::<Option<f64>>()?));
+
+        let url: String = item("url")?.extract()?;
+        let headers: RawHeaders = item("headers")?.extract()?;
+        let owner = item("owner")?.cast_into::<PyBytes>().map_err(PyErr::from)?;
+        let body = item("body")?.cast_into::<PyBytes>().map_err(PyErr::from)?;
+        let sample = text("sample")?;
+        let kind = endpoint(&item("endpoint")?.extract::<String>()?);
+        let prefix = prefix(core, owner.as_bytes(), &url, &headers);
+        let body = ::bytes::Bytes::copy_from_slice(body.as_bytes());
+        let Ok(request) = Request::new(kind, url.into(), header_map(&headers), body, &prefix, sample.as_deref()) else {
+            return Ok(None);
+        };
+        let tag = text("tag")?;
+        let model_asked = match text("model_asked")? {
+            Some(asked) => asked,
+            None => request.model().unwrap_or_default(),
+        };
+        let facts = Facts { model_asked, tag: tag.clone(), ..Facts::default() };
+        let sender: Arc<dyn Sender> = match sender {
+            Some(object) => Arc::new(PythonSender::new(object, locals)),
+            None => Arc::clone(&state().http) as Arc<dyn Sender>,
+        };
+        let ledger = item("ledger")?.cast_into::<Ledger>().map_err(PyErr::from)?;
+        let cx = Context {
+            ledger: state().ledger(ledger.get().id),
+            receipt: Arc::new(Receipt::new(facts)),
+            sender,
+            limits: Limits {
+                connect: time("connect")?,
+                read: time("read")?,
+                write: time("write")?,
+                max_retries: item("max_retries")?.extract()?,
+            },
+            patience: Arc::new(Patience::default()),
+            mode: mode(text("mode")?.as_deref(), core.mode())?,
+            ttl: seconds(item("ttl")?.extract::<Option<f64>>()?),
+            tag: tag.map(Into::into),
+        };
+        Ok(Some(Self { cx, request }))
+    }
+
+    /// Waits for the answer without the GIL; Ctrl-C drops the call.
+    pub fn block(self, py: Python<'_>, core: Arc<engine::Engine>) -> PyResult<Answer> {
+        let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
+        let landed = wait::block(py, runtime, self.run(core))?;
+        landed.and_then(|landed| landed.into_answer(py)).map_err(|error| to_python(py, &error))
+    }
+
+    /// Runs the call as a task; `future` gets the answer on its own loop.
+    pub fn start(
+        self,
+        py: Python<'_>,
+        core: Arc<engine::Engine>,
+        queue: &LoopQueue,
+        future: Py<PyAny>,
+    ) -> PyResult<Job> {
+        let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
+        let address = queue.expect(future);
+        let task = runtime.spawn(async move {
+            let landed = AssertUnwindSafe(self.run(core)).catch_unwind().await;
+            let landed = landed.unwrap_or_else(|panic| Err(Error::Internal(panicked(&*panic))));
+            address.deliver(Parcel::Answer(landed));
+        });
+        Ok(Job(task.abort_handle()))
+    }
+
+    async fn run(self, core: Arc<engine::Engine>) -> Result<Landed> {
+        let kind = Kind::of(self.request.endpoint);
+        let Response { status, headers, body, .. } = core.call(&self.cx, self.request).await?;
+        let (body, pipe) = match body {
+            Body::Full(body) => (body, None),
+            Body::Stream(events) => (::bytes::Bytes::new(), Some(EventPipe::open(events, kind))),
+        };
+        Ok(Landed { status, headers, body, pipe, receipt: self.cx.receipt })
+    }
+}
+
+/// Headers as httpx takes them.
+pub type RawPairs<'py> = Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>;
+
+pub fn raw_pairs<'py>(py: Python<'py>, headers: &http::HeaderMap) -> RawPairs<'py> {
+    let pair = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        (PyBytes::new(py, name.as_str().as_bytes()), PyBytes::new(py, value.as_bytes()))
+    };
+    headers.iter().map(pair).collect()
+}
+
+/// An answer before it is an object of Python's, made where the GIL is not held.
+pub struct Landed {
+    status: u16,
+    headers: http::HeaderMap,
+    body: ::bytes::Bytes,
+    pipe: Option<EventPipe>,
+    receipt: Arc<Receipt>,
+}
+
+impl Landed {
+    pub fn into_answer(self, py: Python<'_>) -> Result<Answer> {
+        let pipe = self.pipe.map(|pipe| Py::new(py, pipe)).transpose();
+        let pipe = pipe.map_err(|error| Error::Internal(error.to_string()))?;
+        let receipt = ReceiptCell(self.receipt);
+        Ok(Answer { status: self.status, headers: self.headers, body: self.body, pipe, receipt })
+    }
+}
+
+/// A time as Python gives it; None = none.
+pub fn seconds(value: Option<f64>) -> Option<Duration> {
+    value.and_then(|value| Duration::try_from_secs_f64(value).ok())
+}

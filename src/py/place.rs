@@ -1,0 +1,382 @@
+//! Plain calls (L1 and L2): an endpoint as one client reaches it, and what is found there or asked there.
+//!
+//! `docs/path.md` has the way of a call; which calls come here is decided in `places.py` and `resources.py`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+
+use super::call::{Answer, Call, RawPairs, raw_pairs, seconds};
+use super::clone;
+use super::deliver::{Job, LoopQueue};
+use super::engine::{Engine, Ledger, endpoint, mode, prefix};
+use super::error::{CoreError, guarded};
+use super::guard::{Guard, Probes};
+use super::plain::{Delivery, Rules, write_call};
+use super::receipt::ReceiptCell;
+use super::sender::{RawHeaders, header_map};
+use super::state::state;
+use crate::context::{Context, Mode};
+use crate::engine as core;
+use crate::exchange::{Endpoint, Request};
+use crate::key::encode::Encoder;
+use crate::key::json::JsonWriter;
+use crate::key::{self, Key};
+use crate::patience::{Limits, Patience};
+use crate::receipt::{Facts, Receipt};
+use crate::stages::cache::CacheStage;
+use crate::store::Entry;
+use crate::stream::{Kind, replay_events};
+use crate::upstream::Sender;
+
+/// Slots of an entry: the plain object is 0 or what the caller says, streams are these.
+const STREAM_SLOT: u32 = 101;
+const STREAM_USAGE_SLOT: u32 = 102;
+
+/// What a `create` method takes, by the SDK's signature.
+#[pyclass(frozen)]
+pub struct Shape {
+    endpoint: Endpoint,
+    known: HashSet<String>,
+    required: Vec<Py<PyString>>,
+    absent: Py<PyTuple>,
+    default: Option<(String, String)>,
+}
+
+#[pymethods]
+impl Shape {
+    /// `absent`: the types of `omit` and `NOT_GIVEN`; `default`: a field that the SDK adds when it is not given.
+    #[new]
+    fn new(
+        kind: &str,
+        known: HashSet<String>,
+        required: Vec<Py<PyString>>,
+        absent: Py<PyTuple>,
+        default: Option<(String, String)>,
+    ) -> Self {
+        Self { endpoint: endpoint(kind), known, required, absent, default }
+    }
+}
+
+/// An endpoint as one client reaches it: all of a call that stays the same from call to call.
+#[pyclass(frozen)]
+pub struct Place {
+    shape: Py<Shape>,
+    engine: Py<Engine>,
+    ledger: Py<Ledger>,
+    guard: Guard,
+    url: Arc<str>,
+    headers: HeaderMap,
+    prefix: key::Prefix,
+}
+
+/// Options of one call: mode, seconds to live, sample, tag.
+type CallOptions = (Option<String>, Option<f64>, Option<String>, Option<String>);
+
+#[pymethods]
+impl Place {
+    #[new]
+    #[expect(clippy::too_many_arguments, reason = "made once a client and endpoint")]
+    fn new(
+        py: Python<'_>,
+        shape: Py<Shape>,
+        engine: Py<Engine>,
+        ledger: Py<Ledger>,
+        owner: &[u8],
+        url: String,
+        headers: RawHeaders,
+        probes: Py<Probes>,
+        watched: Vec<(Bound<'_, PyDict>, Vec<Bound<'_, PyString>>)>,
+        empty: Vec<Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let prefix = prefix(&*engine.get().core(py)?, owner, &url, &headers);
+        let guard = Guard::new(probes, watched, empty)?;
+        Ok(Self { shape, engine, ledger, guard, url: url.into(), headers: header_map(&headers), prefix })
+    }
+
+    /// Whether the client is still as it was when this was made, and nobody stands between it and its transport.
+    fn holds(&self, py: Python<'_>) -> PyResult<bool> {
+        self.guard.holds(py)
+    }
+
+    /// Looks a call up: a `Hit`, a `Miss`, or None when its arguments are not plain.
+    ///
+    /// `slot`: the form of the object that the caller wants; `raw`: it wants a raw response.
+    #[pyo3(signature = (arguments, slot, raw, options))]
+    fn look(
+        slf: &Bound<'_, Self>,
+        arguments: Bound<'_, PyDict>,
+        slot: u32,
+        raw: bool,
+        options: Option<CallOptions>,
+    ) -> PyResult<Option<Py<PyAny>>> {
+        guarded(|| {
+            let py = slf.py();
+            let this = slf.get();
+            let core = this.engine.get().core(py)?;
+            let (mode_name, ttl, sample, tag) = options.unwrap_or_default();
+            let mode = mode(mode_name.as_deref(), core.mode())?;
+            let ttl = seconds(ttl);
+            let Some((key, delivery, model)) = this.key(&core, &arguments, sample.as_deref()) else {
+                return Ok(None);
+            };
+            // A raw stream is the transport's.
+            if raw && delivery.stream {
+                return Ok(None);
+            }
+            let Some(entry) = core.cache().find(&key, mode, ttl) else {
+                let place = slf.clone().unbind();
+                let arguments = arguments.unbind();
+                let tag = tag.map(Into::into);
+                let miss = Miss { core, place, key, model, delivery, arguments, mode, ttl, tag };
+                return Ok(Some(Py::new(py, miss)?.into_any()));
+            };
+            let slot = match (delivery.stream, delivery.include_usage) {
+                (false, _) => slot,
+                (true, false) => STREAM_SLOT,
+                (true, true) => STREAM_USAGE_SLOT,
+            };
+            let value = match entry.slot(slot).as_deref().and_then(|object| object.downcast_ref::<Template>()) {
+                Some(template) => Some(clone::deep(template.0.bind(py), &mut 0)?.unbind()),
+                None => None,
+            };
+            let facts = CacheStage::hit_facts(&entry, model, tag.as_deref());
+            CacheStage::record_hit(&state().ledger(this.ledger.get().id), this.endpoint(), &facts);
+            let receipt = ReceiptCell(Arc::new(Receipt::new(facts)));
+            let hit = Hit { core, key, entry, slot, include_usage: delivery.include_usage, value, stream: delivery.stream, receipt };
+            Ok(Some(Py::new(py, hit)?.into_any()))
+        })
+    }
+
+    /// Where calls go.
+    #[getter]
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What goes out with a call that brings `own` headers: pairs of bytes.
+    fn headers<'py>(&self, py: Python<'py>, own: BTreeMap<String, String>) -> PyResult<RawPairs<'py>> {
+        let all = self.with_headers(own.into_iter())?;
+        Ok(raw_pairs(py, &all))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.shape)?;
+        visit.call(&self.engine)?;
+        visit.call(&self.ledger)?;
+        self.guard.traverse(&visit)
+    }
+}
+
+impl Place {
+    fn with_headers(&self, own: impl Iterator<Item = (String, String)>) -> PyResult<HeaderMap> {
+        let mut all = self.headers.clone();
+        for (name, value) in own {
+            let header = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(&value).ok());
+            let Some((header, value)) = header else {
+                return Err(CoreError::new_err(format!("a header that HTTP does not allow: {name}")));
+            };
+            all.insert(header, value);
+        }
+        Ok(all)
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        self.shape.get().endpoint
+    }
+
+    fn key(
+        &self,
+        core: &core::Engine,
+        arguments: &Bound<'_, PyDict>,
+        sample: Option<&str>,
+    ) -> Option<(Key, Delivery, String)> {
+        let py = arguments.py();
+        let shape = self.shape.get();
+        // What the SDK would refuse, it refuses.
+        if !shape.required.iter().all(|name| arguments.contains(name.bind(py)).unwrap_or(false)) {
+            return None;
+        }
+        let mut encoder = Encoder::with_capacity(512);
+        let (delivery, model) = write_call(arguments, &shape.rules(py, core), &mut encoder).ok()?;
+        Some((self.prefix.key(sample, encoder.bytes()), delivery, model))
+    }
+}
+
+impl Shape {
+    fn rules<'a, 'py>(&'a self, py: Python<'py>, core: &'a core::Engine) -> Rules<'a, 'py> {
+        Rules {
+            known: &self.known,
+            absent: self.absent.bind(py).clone(),
+            default: self.default.as_ref().map(|(name, value)| (name.as_str(), value.as_str())),
+            aliases: core.aliases(),
+        }
+    }
+}
+
+/// The object that an entry keeps for a form of its answer.
+struct Template(Py<PyAny>);
+
+/// A stored answer.
+#[pyclass(frozen)]
+pub struct Hit {
+    core: Arc<core::Engine>,
+    key: Key,
+    entry: Arc<Entry>,
+    slot: u32,
+    include_usage: bool,
+    /// A fresh copy of the object that was left for this form of the answer; None when there is none yet.
+    #[pyo3(get)]
+    value: Option<Py<PyAny>>,
+    #[pyo3(get)]
+    stream: bool,
+    #[pyo3(get)]
+    receipt: ReceiptCell,
+}
+
+#[pymethods]
+impl Hit {
+    /// The stored JSON.
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.entry.body)
+    }
+
+    /// The stored headers, as pairs of text, with what marks them as a hit.
+    #[getter]
+    fn headers(&self) -> Vec<(String, String)> {
+        let stored = self.entry.headers.iter();
+        let mut headers: Vec<(String, String)> = stored
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        headers.push(("x-farthing-cache".to_owned(), "hit".to_owned()));
+        headers
+    }
+
+    #[getter]
+    fn request_id(&self) -> Option<&str> {
+        let found = self.entry.headers.iter().find(|(name, _)| name == "x-request-id");
+        found.and_then(|(_, value)| value.to_str().ok())
+    }
+
+    /// The events that a stream of this answer would bring: a JSON array.
+    fn events(&self) -> PyResult<String> {
+        let kind = Kind::of(self.entry.endpoint).ok_or_else(|| CoreError::new_err("no such stream"))?;
+        let body = serde_json::from_slice(&self.entry.body).map_err(|error| CoreError::new_err(error.to_string()))?;
+        serde_json::to_string(&replay_events(kind, &body, self.include_usage))
+            .map_err(|error| CoreError::new_err(error.to_string()))
+    }
+
+    /// Leaves a copy of `value` for the next hit of this form.
+    fn keep(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        /// Beyond this, the object is built again for each hit: it would crowd out other answers.
+        const MOST_BYTES: usize = 64 * 1024;
+        if self.entry.body.len() > MOST_BYTES {
+            return Ok(());
+        }
+        guarded(|| {
+            let mut bytes = 0;
+            let copy = clone::deep(value, &mut bytes)?;
+            self.entry.fill_slot(self.slot, Arc::new(Template(copy.unbind())), bytes);
+            self.core.cache().store().put(self.key, Arc::clone(&self.entry));
+            Ok(())
+        })
+    }
+}
+
+/// A call whose answer is not stored: it can be asked here, or go the SDK's way.
+#[pyclass(frozen)]
+pub struct Miss {
+    core: Arc<core::Engine>,
+    place: Py<Place>,
+    key: Key,
+    model: String,
+    delivery: Delivery,
+    arguments: Py<PyDict>,
+    mode: Mode,
+    ttl: Option<Duration>,
+    tag: Option<Arc<str>>,
+}
+
+/// Seconds to connect, to read, to write; retries.
+type CallLimits = (Option<f64>, Option<f64>, Option<f64>, u32);
+/// Headers of one call, which replace those of the place.
+type CallHeaders = Vec<(String, String)>;
+
+#[pymethods]
+impl Miss {
+    #[getter]
+    fn stream(&self) -> bool {
+        self.delivery.stream
+    }
+
+    /// The JSON that is sent.
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, self.request(py, Vec::new())?.body()))
+    }
+
+    /// Sends the call through the stages and blocks for the answer.
+    fn ask(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Answer> {
+        guarded(|| self.call(py, limits, headers)?.block(py, Arc::clone(&self.core)))
+    }
+
+    /// The same for an event loop: `future` gets the answer.
+    fn ask_async(
+        &self,
+        py: Python<'_>,
+        limits: CallLimits,
+        headers: CallHeaders,
+        queue: &LoopQueue,
+        future: Py<PyAny>,
+    ) -> PyResult<Job> {
+        guarded(|| self.call(py, limits, headers)?.start(py, Arc::clone(&self.core), queue, future))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.place)?;
+        visit.call(&self.arguments)
+    }
+}
+
+impl Miss {
+    fn request(&self, py: Python<'_>, headers: CallHeaders) -> PyResult<Request> {
+        let place = self.place.get();
+        let mut writer = JsonWriter::with_capacity(1024);
+        let rules = place.shape.get();
+        let written = write_call(self.arguments.bind(py), &rules.rules(py, &self.core), &mut writer);
+        if written.is_err() {
+            return Err(CoreError::new_err("the arguments changed while they were read"));
+        }
+        let (body, fields) = writer.finish();
+        let all = place.with_headers(headers.into_iter())?;
+        let url = Arc::clone(&place.url);
+        Ok(Request::from_parts(place.endpoint(), url, Arc::new(all), body.into(), fields, self.key))
+    }
+
+    fn call(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Call> {
+        let request = self.request(py, headers)?;
+        let facts = Facts {
+            model_asked: self.model.clone(),
+            tag: self.tag.as_deref().map(str::to_owned),
+            ..Facts::default()
+        };
+        let (connect, read, write, max_retries) = limits;
+        let cx = Context {
+            ledger: state().ledger(self.place.get().ledger.get().id),
+            receipt: Arc::new(Receipt::new(facts)),
+            sender: Arc::clone(&state().http) as Arc<dyn Sender>,
+            limits: Limits { connect: seconds(connect), read: seconds(read), write: seconds(write), max_retries },
+            patience: Arc::new(Patience::default()),
+            mode: self.mode,
+            ttl: self.ttl,
+            tag: self.tag.clone(),
+        };
+        Ok(Call { cx, request })
+    }
+}
