@@ -1,8 +1,13 @@
 //! What every stage may know about the call it works for. Cheap to clone, so that a stage can hand it to a task.
 //! The request itself is not here, nor anything that only one stage needs.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::ledger::Ledger;
 use crate::patience::{Limits, Patience};
@@ -45,6 +50,40 @@ impl Mode {
     }
 }
 
+/// Counts the tasks that stages spawned, for whoever drives the runtime and wants to know when it may stop.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    running: AtomicUsize,
+    ended: Notify,
+}
+
+impl Tasks {
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// Waits until none is left.
+    pub async fn ended(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.running() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+struct Running(Arc<Tasks>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.0.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.ended.notify_waiters();
+        }
+    }
+}
+
 /// One call's surroundings.
 #[derive(Clone)]
 pub struct Context {
@@ -58,4 +97,24 @@ pub struct Context {
     /// How old an answer may be, and how long a stored one lives; None = what the policy says.
     pub ttl: Option<Duration>,
     pub tag: Option<Arc<str>>,
+    /// Counts what [`Self::spawn`] spawns; None when nobody asks.
+    pub tasks: Option<Arc<Tasks>>,
+}
+
+impl Context {
+    /// Starts work that may outlive this call. A stage that works for several callers starts it here.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        match &self.tasks {
+            None => tokio::spawn(work).abort_handle(),
+            Some(tasks) => {
+                tasks.running.fetch_add(1, Ordering::AcqRel);
+                let running = Running(Arc::clone(tasks));
+                let counted = async move {
+                    let _running = running;
+                    work.await;
+                };
+                tokio::spawn(counted).abort_handle()
+            }
+        }
+    }
 }

@@ -164,6 +164,8 @@ pub struct Response {
     pub body: Body,
     /// The upstream was asked for a usage chunk that the caller did not ask for.
     pub usage_added: bool,
+    /// A plain body, if somebody has read it already.
+    pub json: Option<Arc<serde_json::Value>>,
     /// The plain body that a stream amounts to; filled when the stream has ended, and ended well.
     pub whole: Arc<OnceLock<Bytes>>,
 }

@@ -1,7 +1,7 @@
 //! What happened to one call. Filled while the call runs, so that a stream's receipt is complete when the stream ends.
 //! Sums over calls are the ledger's.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::ledger::{Money, Outcome, Usage};
@@ -11,9 +11,9 @@ use crate::ledger::{Money, Outcome, Usage};
 pub struct Facts {
     /// None while nothing is known yet.
     pub outcome: Option<Outcome>,
-    pub model_asked: String,
-    pub model_answered: Option<String>,
-    pub tag: Option<String>,
+    pub model_asked: Arc<str>,
+    pub model_answered: Option<Arc<str>>,
+    pub tag: Option<Arc<str>>,
     pub usage: Option<Usage>,
     /// USD that this call was charged; None when a price is unknown.
     pub cost: Option<Money>,
@@ -40,6 +40,10 @@ impl Receipt {
 
     pub fn facts(&self) -> Facts {
         self.lock().clone()
+    }
+
+    pub fn read<T>(&self, look: impl FnOnce(&Facts) -> T) -> T {
+        look(&self.lock())
     }
 
     pub fn update(&self, change: impl FnOnce(&mut Facts)) {

@@ -5,7 +5,7 @@
 //! stored, is decided in `stages/cache.rs`.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use http::HeaderMap;
 use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
-use crate::key::Key;
+use crate::key::{Key, KeyHasher};
 use crate::ledger::{Money, Usage};
 use crate::patience::{Failure, Limits, Patience, WaiterId};
 use crate::stream::sse::Event;
@@ -46,16 +46,51 @@ pub struct Log {
     pub end: Option<Result<End>>,
 }
 
+/// What the work came to.
+#[derive(Clone, Debug, Default)]
+pub struct Bill {
+    pub model_answered: Option<Arc<str>>,
+    pub usage: Option<Usage>,
+    pub cost: Option<Money>,
+}
+
 /// One piece of work that several callers may wait for.
 pub struct Flight {
     pub patience: Arc<Patience>,
     log: Mutex<Log>,
-    price: Mutex<(Option<Usage>, Option<Money>)>,
+    bill: Mutex<Bill>,
     task: Mutex<Option<AbortHandle>>,
     answered: AtomicBool,
+    /// Bytes of events that came in, and that the foremost reader has taken.
+    received: AtomicU64,
+    taken: AtomicU64,
 }
 
+/// More than this lies unread by everybody: the work waits, and so does the upstream.
+const MOST_UNREAD: u64 = 1 << 20;
+
 impl Flight {
+    /// Notes an event, and waits while nobody reads.
+    pub async fn record_event(&self, event: Event) {
+        let received = self.received.fetch_add(event.raw.len() as u64, Ordering::AcqRel) + event.raw.len() as u64;
+        let mut changed = self.patience.subscribe();
+        self.record(|log| log.events.push(event));
+        while received.saturating_sub(self.taken.load(Ordering::Acquire)) > MOST_UNREAD && !self.is_answered() {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Notes that a reader has read so many bytes of events.
+    pub fn take(&self, bytes: u64) {
+        let before = self.taken.fetch_max(bytes, Ordering::AcqRel);
+        let received = self.received.load(Ordering::Acquire);
+        if received.saturating_sub(before) > MOST_UNREAD && received.saturating_sub(bytes) <= MOST_UNREAD {
+            self.patience.notify();
+        }
+    }
+
     /// Changes the log and wakes the waiters. After the end nothing changes any more.
     pub fn record(&self, change: impl FnOnce(&mut Log)) {
         {
@@ -73,12 +108,12 @@ impl Flight {
     }
 
     /// Notes what the work used and cost; read by those who did not pay for it.
-    pub fn set_price(&self, usage: Option<Usage>, cost: Option<Money>) {
-        *lock(&self.price) = (usage, cost);
+    pub fn set_bill(&self, bill: Bill) {
+        *lock(&self.bill) = bill;
     }
 
-    pub fn price(&self) -> (Option<Usage>, Option<Money>) {
-        lock(&self.price).clone()
+    pub fn bill(&self) -> Bill {
+        lock(&self.bill).clone()
     }
 
     /// Notes that the answer is complete and stored, although its connection is still open.
@@ -106,7 +141,7 @@ impl Drop for Landing {
 
 /// The flights that may be joined.
 #[derive(Default)]
-pub struct Flights(Mutex<HashMap<Key, Arc<Flight>>>);
+pub struct Flights(Mutex<HashMap<Key, Arc<Flight>, KeyHasher>>);
 
 /// What [`Flights::board`] found.
 pub enum Boarding<T> {
@@ -170,9 +205,11 @@ impl Seat {
         let flight = Flight {
             patience,
             log: Mutex::default(),
-            price: Mutex::default(),
+            bill: Mutex::default(),
             task: Mutex::default(),
             answered: AtomicBool::new(false),
+            received: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
         };
         Self { flight: Arc::new(flight), flights: None, id }
     }

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import datetime
 import functools
+import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
@@ -20,6 +23,8 @@ from . import _core
 __all__ = ["RECEIPT", "Asked", "failure", "http_response", "queue_of", "wait_async"]
 
 RECEIPT = "farthing_receipt"
+# The queue that this thread used last: finding it by the loop costs a microsecond.
+_last = threading.local()
 # Older SDKs let the http library's own error through where a stream breaks off (3.14 began to wrap it).
 WRAPS_STREAM_ERRORS = hasattr(_streaming, "APIConnectionError")
 _queues: weakref.WeakKeyDictionary[Any, _core.LoopQueue] = weakref.WeakKeyDictionary()
@@ -32,23 +37,73 @@ class Asked(Protocol):
     """The http library of the client."""
     owns_retries: bool
     """The engine retries, not the SDK's loop."""
+    started: float
+    """When it was asked, by `time.monotonic()`."""
 
     @property
     def request(self) -> Any:
         """The request as the http library's own."""
 
 
+def whole_response(
+    asked: Asked, status: int, headers: list[tuple[bytes, bytes]], body: bytes, receipt: _core.ReceiptCell
+) -> Any:
+    """A response with its body read. Its request is built when somebody looks at it: it costs more than the rest."""
+    made = _response(asked.httpx)(
+        status, headers=headers, extensions={"http_version": b"HTTP/1.1", RECEIPT: receipt}, stream=asked.httpx.ByteStream(body)
+    )
+    # What read() would do, without its way through the decoders.
+    made._content = body
+    made.is_closed = made.is_stream_consumed = True
+    made.elapsed = datetime.timedelta(seconds=time.monotonic() - asked.started)
+    made._farthing_asked = asked
+    return made
+
+
+@functools.cache
+def _response(httpx: Any) -> type[Any]:
+    class Response(httpx.Response):  # type: ignore[misc]
+        _farthing_asked: Any = None
+
+        @property
+        def request(self) -> Any:
+            if self._request is None and self._farthing_asked is not None:
+                self._request = self._farthing_asked.request
+            return httpx.Response.request.fget(self)
+
+        @request.setter
+        def request(self, value: Any) -> None:
+            self._request = value
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            # To others it is what it looks like.
+            state = {name: value for name, value in self.__getstate__().items() if name != "_farthing_asked"}
+            return _restored, (httpx.Response, {**state, "_request": self.request})
+
+    Response.__name__ = Response.__qualname__ = "Response"
+    Response.__module__ = httpx.Response.__module__
+    return Response
+
+
+def _restored(kind: type[Any], state: dict[str, Any]) -> Any:
+    made = object.__new__(kind)
+    made.__setstate__(state)
+    return made
+
+
 def http_response(asked: Asked, answer: _core.Answer, *, is_async: bool) -> Any:
     """The answer as the http library's response, its body unread."""
     httpx = asked.httpx
     stream = httpx.ByteStream(answer.body) if answer.pipe is None else _events(httpx, is_async)(asked, answer.pipe)
-    return httpx.Response(
+    made = httpx.Response(
         answer.status,
         headers=answer.headers,
         request=asked.request,
         extensions={"http_version": b"HTTP/1.1", RECEIPT: answer.receipt},
         stream=stream,
     )
+    made.elapsed = datetime.timedelta(seconds=time.monotonic() - asked.started)
+    return made
 
 
 def failure(asked: Asked, error: _core.SendError) -> BaseException:
@@ -106,6 +161,9 @@ def _own(error: BaseException) -> BaseException:
 
 def queue_of(loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
     """The queue through which results reach `loop`."""
+    last = _last.__dict__.get("queue")
+    if last is not None and last[0]() is loop:
+        return last[1]  # type: ignore[no-any-return]
     queue = _queues.get(loop)
     if queue is None:
         queue = _core.LoopQueue(weakref.proxy(loop), True)
@@ -116,12 +174,14 @@ def queue_of(loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
         except NotImplementedError:  # Windows' Proactor, and loops made like it
             queue = _core.LoopQueue(weakref.proxy(loop), False)
         _queues[loop] = queue
+    _last.queue = (weakref.ref(loop), queue)
     return queue
 
 
 def forget_queues() -> None:
     """For a forked child: its parent's queues share their sockets with the parent."""
     _queues.clear()
+    _last.__dict__.clear()
 
 
 async def wait_async(pipe: _core.EventPipe) -> None:

@@ -6,6 +6,7 @@ about the client changes (`src/py/guard.rs` compares). Nothing is looked up or s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -60,8 +61,16 @@ _SEAMS = (
     "_prepare_url",
     "_retry_request",
     "_should_retry",
+    "_auth_headers",
+    "_auth_query",
+    "_custom_auth",
     "auth_headers",
     "custom_auth",
+    "default_headers",
+    "default_query",
+    "platform_headers",
+    "qs",
+    "user_agent",
     "get",
     "post",
     "request",
@@ -108,6 +117,12 @@ def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
     http = client._client
     hooks = getattr(http, "_event_hooks", {})
     watched = [(vars(client), _CLIENT), (vars(http), _HTTP)]
+    # The user's own dicts, if they gave any: what they put in later is sent too.
+    for own in (client._custom_headers, client._custom_query):
+        if type(own) is dict:
+            watched.append((own, tuple(own)))
+        elif own:
+            return None
     if hasattr(getattr(http, "_transport", None), "__dict__"):
         watched.append((vars(http._transport), ()))
     jar = getattr(getattr(http, "_cookies", None), "jar", None)
@@ -124,7 +139,8 @@ def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
         empty if route is Route.RUST else [],
     )
     ours = {name: value for name, value in client.default_headers.items() if name.lower().startswith(PREFIX)}
-    return place, route is Route.RUST, from_headers(ours) if ours else None
+    sends = route is Route.RUST and os.environ.get("FARTHING_L2") != "off"
+    return place, sends, from_headers(ours) if ours else None
 
 
 _whole: dict[type, bool] = {}

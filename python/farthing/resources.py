@@ -13,6 +13,7 @@ import inspect
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 
 from . import _core
-from .answers import RECEIPT, failure, http_response, queue_of
+from .answers import failure, http_response, queue_of, whole_response
 from .call_options import NONE, Options, current, from_headers, merge, sample_text
 from .places import ABSENT, IGNORED_HEADERS, place_of
 from .receipts import attach
@@ -68,6 +69,11 @@ class Kind:
 
         return _core.Builder(pydantic.TypeAdapter(self.chunk).validator.validate_json)
 
+    @functools.cache  # noqa: B019
+    def options(self) -> Any:
+        """The SDK's options of a call, for what it makes of an answer; nothing in them is one call's own."""
+        return FinalRequestOptions.construct(method="post", url=self.path)
+
     def build(self, call: _Call, body: bytes, response: Callable[[], Any]) -> Any:
         """The object that the SDK makes of a body (`src/py/build.rs`; `tests/python/test_build.py` compares the two)."""
         vectors: Any = ()
@@ -92,7 +98,7 @@ EMBEDDINGS = Kind("embeddings", "/embeddings", CreateEmbeddingResponse, None, ("
 class _Call:
     """One plain call."""
 
-    __slots__ = ("__dict__", "arguments", "client", "found", "headers", "is_async", "kind", "place", "raw", "rust", "slot")
+    __slots__ = ("__dict__", "arguments", "client", "found", "headers", "is_async", "kind", "place", "raw", "rust", "slot", "started")
 
     owns_retries = True
 
@@ -102,6 +108,7 @@ class _Call:
         self.is_async = is_async
         self.arguments = arguments
         self.headers: dict[str, str] | None = None
+        self.started = time.monotonic()
         self.raw = False
         # Embeddings with the default encoding are decoded by the SDK, those with a chosen one are not.
         self.slot = _OBJECT
@@ -176,13 +183,7 @@ class _Call:
 
     def stored_response(self, hit: _core.Hit) -> Any:
         """The HTTP response that a hit stands for."""
-        return self.httpx.Response(
-            200,
-            headers=hit.headers,
-            content=hit.body,
-            request=self.request,
-            extensions={"http_version": b"HTTP/1.1", RECEIPT: hit.receipt},
-        )
+        return whole_response(self, 200, hit.headers, hit.body, hit.receipt)
 
     # L2: what Rust sends.
 
@@ -221,13 +222,7 @@ class _Call:
                 attach(value, answer.receipt)
             if not self.raw:
                 return value
-            response = self.httpx.Response(
-                answer.status,
-                headers=answer.headers,
-                content=answer.body,
-                request=self.request,
-                extensions={"http_version": b"HTTP/1.1", RECEIPT: answer.receipt},
-            )
+            response = whole_response(self, answer.status, answer.headers, answer.body, answer.receipt)
             return self._raw(response, value, answer.receipt, answer.receipt.attempts - 1)
         return None
 
@@ -237,15 +232,12 @@ class _Call:
         kind: Any = AsyncStream if self.is_async else Stream
         return {
             "cast_to": self.kind.made,
-            "options": self._options(),
+            "options": self.kind.options(),
             "response": response,
             "stream": streams,
             "stream_cls": kind[self.kind.chunk] if streams else None,
             "retries_taken": max(answer.receipt.attempts - 1, 0),
         }
-
-    def _options(self) -> Any:
-        return FinalRequestOptions.construct(method="post", url=self.kind.path)
 
     def _raw(self, response: Any, value: Any, receipt: _core.ReceiptCell, retries: int) -> Any:
         raw: Any = LegacyAPIResponse(
@@ -254,7 +246,7 @@ class _Call:
             cast_to=self.kind.made,
             stream=False,
             stream_cls=None,
-            options=self._options(),
+            options=self.kind.options(),
             retries_taken=retries,
         )
         raw._parsed_by_type[self.kind.made] = value
@@ -281,7 +273,7 @@ def _is_sdk_function(function: Any) -> bool:
 def _asks_in_rust(call: _Call) -> tuple[float | None, float | None, float | None, int] | None:
     """The limits for L2; None: the SDK's way."""
     # Whoever reads the SDK's log wants to see the calls that leave the machine: the SDK writes it.
-    if not call.rust or _log.isEnabledFor(logging.DEBUG) or os.environ.get("FARTHING_L2") == "off":
+    if not call.rust or _log.isEnabledFor(logging.DEBUG):
         return None
     return call.limits()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import datetime
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -66,7 +65,7 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
         answer = None
     if answer is None:
         return plain(request, stream=stream, **kwargs)
-    response = call.response(answer, is_async=False)
+    response = http_response(call, answer, is_async=False)
     raises = not response.is_success and call.owns_retries
     if raises or not stream:
         response.read()
@@ -106,7 +105,7 @@ async def send_async(
         client._farthing.failed(error)
     if answer is None:
         return await plain(request, stream=stream, **kwargs)
-    response = call.response(answer, is_async=True)
+    response = http_response(call, answer, is_async=True)
     raises = not response.is_success and call.owns_retries
     if raises or not stream:
         await response.aread()
@@ -178,5 +177,4 @@ class _Call:
 
     def response(self, answer: _core.Answer, *, is_async: bool) -> Any:
         response = http_response(self, answer, is_async=is_async)
-        response.elapsed = datetime.timedelta(seconds=time.monotonic() - self.started)
         return response

@@ -8,7 +8,7 @@ pub mod price;
 pub mod report;
 pub mod usage;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use money::Money;
 pub use price::{ModelPrice, PriceTable};
@@ -57,9 +57,9 @@ impl Outcome {
 #[derive(Clone, Debug)]
 pub struct Call {
     pub endpoint: Endpoint,
-    pub model_asked: String,
-    pub model_answered: Option<String>,
-    pub tag: Option<String>,
+    pub model_asked: Arc<str>,
+    pub model_answered: Option<Arc<str>>,
+    pub tag: Option<Arc<str>>,
     pub outcome: Outcome,
     /// What was not paid for; None when nothing was saved.
     pub usage: Option<Usage>,
@@ -71,8 +71,8 @@ pub struct Call {
 #[derive(Clone, Debug)]
 pub struct Charge {
     /// The model that answered.
-    pub model: String,
-    pub tag: Option<String>,
+    pub model: Arc<str>,
+    pub tag: Option<Arc<str>>,
     /// "upstream", or the stage whose own work this was (overhead).
     pub stage: &'static str,
     pub usage: Usage,

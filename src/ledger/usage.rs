@@ -1,5 +1,7 @@
 //! The tokens of one answer, as the upstream counted them. What they cost is `price.rs`.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::exchange::Endpoint;
@@ -18,7 +20,7 @@ pub struct Usage {
     pub audio_prompt: u64,
     pub audio_completion: u64,
     /// The tier that the answer was billed at.
-    pub service_tier: Option<String>,
+    pub service_tier: Option<Arc<str>>,
     /// Not counted by the upstream.
     pub estimated: bool,
 }
@@ -32,7 +34,7 @@ impl Usage {
             Endpoint::Responses => (["input_tokens", "prompt_tokens"], ["output_tokens", "completion_tokens"]),
             _ => (["prompt_tokens", "input_tokens"], ["completion_tokens", "output_tokens"]),
         };
-        let first = |names: &[&str]| names.iter().find_map(|name| count(usage.pointer(&format!("/{name}"))));
+        let first = |names: &[&str]| names.iter().find_map(|path| count(at(usage, path)));
         let prompt = first(&input);
         let completion = first(&output);
         if prompt.is_none() && completion.is_none() {
@@ -68,7 +70,7 @@ impl Usage {
             reasoning: reasoning.unwrap_or(0).min(completion),
             audio_prompt: audio_prompt.unwrap_or(0).min(prompt - cached - cache_write),
             audio_completion: audio_completion.unwrap_or(0).min(completion),
-            service_tier: body.get("service_tier").and_then(Value::as_str).map(str::to_owned),
+            service_tier: body.get("service_tier").and_then(Value::as_str).map(Into::into),
             estimated: false,
         })
     }
@@ -76,6 +78,11 @@ impl Usage {
     pub fn total(&self) -> u64 {
         self.prompt.saturating_add(self.completion)
     }
+}
+
+/// The value at a path of names.
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('/').try_fold(value, |value, name| value.get(name))
 }
 
 /// A count; some servers write it as `12.0`.

@@ -71,6 +71,8 @@ impl Answer {
 pub struct Call {
     pub cx: Context,
     pub request: Request,
+    /// Rust sends it.
+    pub by_rust: bool,
 }
 
 impl Call {
@@ -101,7 +103,9 @@ impl Call {
             Some(asked) => asked,
             None => request.model().unwrap_or_default(),
         };
-        let facts = Facts { model_asked, tag: tag.clone(), ..Facts::default() };
+        let tag: Option<Arc<str>> = tag.map(Into::into);
+        let facts = Facts { model_asked: model_asked.into(), tag: tag.clone(), ..Facts::default() };
+        let by_rust = sender.is_none();
         let sender: Arc<dyn Sender> = match sender {
             Some(object) => Arc::new(PythonSender::new(object, locals)),
             None => Arc::clone(&state().http) as Arc<dyn Sender>,
@@ -120,15 +124,26 @@ impl Call {
             patience: Arc::new(Patience::default()),
             mode: mode(text("mode")?.as_deref(), core.mode())?,
             ttl: seconds(item("ttl")?.extract::<Option<f64>>()?),
-            tag: tag.map(Into::into),
+            tag,
+            tasks: None,
         };
-        Ok(Some(Self { cx, request }))
+        Ok(Some(Self { cx, request, by_rust }))
     }
 
     /// Waits for the answer without the GIL; Ctrl-C drops the call.
-    pub fn block(self, py: Python<'_>, core: Arc<engine::Engine>) -> PyResult<Answer> {
-        let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
-        let landed = wait::block(py, runtime, self.run(core))?;
+    pub fn block(mut self, py: Python<'_>, core: Arc<engine::Engine>) -> PyResult<Answer> {
+        let local = if self.by_rust && !self.request.is_stream() { state().locals.take() } else { Ok(None) };
+        let landed = match local.map_err(|error| to_python(py, &error))? {
+            Some(local) => {
+                self.cx.sender = Arc::clone(&local.http) as Arc<dyn Sender>;
+                self.cx.tasks = Some(Arc::clone(&local.tasks));
+                local.block(py, self.run(core))?
+            }
+            None => {
+                let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
+                wait::block(py, runtime, self.run(core))?
+            }
+        };
         landed.and_then(|landed| landed.into_answer(py)).map_err(|error| to_python(py, &error))
     }
 

@@ -18,46 +18,51 @@ const MODEL_BYTES: usize = 500;
 
 /// Copies `value` and everything in it; adds to `bytes` what the copy takes in memory.
 pub fn deep<'py>(value: &Bound<'py, PyAny>, bytes: &mut usize) -> PyResult<Bound<'py, PyAny>> {
+    Ok(container(value, bytes)?.unwrap_or_else(|| value.clone()))
+}
+
+/// The copy of a value that can change; None for one that cannot, and is shared.
+fn container<'py>(value: &Bound<'py, PyAny>, bytes: &mut usize) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = value.py();
     if let Ok(text) = value.cast_exact::<PyString>() {
         *bytes += OBJECT_BYTES + text.len().unwrap_or(0);
-        return Ok(value.clone());
+        return Ok(None);
     }
     if value.is_none() || value.cast_exact::<PyBool>().is_ok() {
-        return Ok(value.clone());
+        return Ok(None);
     }
     if value.cast_exact::<PyInt>().is_ok() || value.cast_exact::<PyFloat>().is_ok() {
         *bytes += 32;
-        return Ok(value.clone());
+        return Ok(None);
     }
     if let Ok(items) = value.cast_exact::<PyList>() {
         *bytes += OBJECT_BYTES + 8 * items.len();
-        let copy = PyList::empty(py);
-        for item in items {
-            copy.append(deep(&item, bytes)?)?;
-        }
-        return Ok(copy.into_any());
+        let copies = items.iter().map(|item| deep(&item, bytes)).collect::<PyResult<Vec<_>>>()?;
+        return Ok(Some(PyList::new(py, copies)?.into_any()));
     }
     if let Ok(members) = value.cast_exact::<PyDict>() {
-        return Ok(dict(members, bytes)?.into_any());
+        return Ok(Some(dict(members, bytes)?.into_any()));
     }
     if is_model(&value.get_type())? {
-        return model(value, bytes);
+        return model(value, bytes).map(Some);
     }
     if let Ok(items) = value.cast_exact::<PyTuple>() {
         let copies = items.iter().map(|item| deep(&item, bytes)).collect::<PyResult<Vec<_>>>()?;
-        return Ok(PyTuple::new(py, copies)?.into_any());
+        return Ok(Some(PyTuple::new(py, copies)?.into_any()));
     }
     *bytes += MODEL_BYTES;
     let deepcopy = DEEPCOPY.get_or_try_init(py, || PyResult::Ok(py.import("copy")?.getattr("deepcopy")?.unbind()))?;
-    deepcopy.bind(py).call1((value,))
+    deepcopy.bind(py).call1((value,)).map(Some)
 }
 
+/// The interpreter's own copy, and then what can change: most members cannot.
 fn dict<'py>(members: &Bound<'py, PyDict>, bytes: &mut usize) -> PyResult<Bound<'py, PyDict>> {
     *bytes += OBJECT_BYTES + 100 * members.len();
-    let copy = PyDict::new(members.py());
+    let copy = members.copy()?;
     for (name, value) in members {
-        copy.set_item(name, deep(&value, bytes)?)?;
+        if let Some(value) = container(&value, bytes)? {
+            copy.set_item(name, value)?;
+        }
     }
     Ok(copy)
 }

@@ -3,7 +3,7 @@
 //! `engine.rs` is the door, `state.rs` what the process owns (and a fork replaces). Plain calls: `place.rs`, with `guard.rs`
 //! (is the client as it was?), `plain.rs` (arguments to key and body) and `clone.rs` (a hit's
 //! object). Requests that the
-//! SDK built: `call.rs`. `wait.rs` and `deliver.rs` are how sync and async callers wait, `stream.rs` is what a stream's
+//! SDK built: `call.rs`. `local.rs`, `wait.rs` and `deliver.rs` are how callers wait, `stream.rs` is what a stream's
 //! reader reads, `build.rs` makes objects of JSON,
 //! `floats.rs` unpacks embeddings, `sender.rs` is the user's own http client.
 
@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod floats;
 mod guard;
+mod local;
 mod place;
 mod plain;
 mod receipt;

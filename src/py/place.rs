@@ -145,7 +145,7 @@ impl Place {
                 Some(template) => Some(clone::deep(template.0.bind(py), &mut 0)?.unbind()),
                 None => None,
             };
-            let facts = CacheStage::hit_facts(&entry, model, tag.as_deref());
+            let facts = CacheStage::hit_facts(&entry, model.into(), tag.map(Into::into));
             CacheStage::record_hit(&state().ledger(this.ledger.get().id), this.endpoint(), &facts);
             let receipt = ReceiptCell(Arc::new(Receipt::new(facts)));
             let hit = Hit { core, key, entry, slot, include_usage: delivery.include_usage, value, stream: delivery.stream, receipt };
@@ -247,15 +247,12 @@ impl Hit {
         PyBytes::new(py, &self.entry.body)
     }
 
-    /// The stored headers, as pairs of text, with what marks them as a hit.
+    /// The stored headers, as pairs of bytes, with what marks them as a hit.
     #[getter]
-    fn headers(&self) -> Vec<(String, String)> {
-        let stored = self.entry.headers.iter();
-        let mut headers: Vec<(String, String)> = stored
-            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-            .collect();
-        headers.push(("x-farthing-cache".to_owned(), "hit".to_owned()));
-        headers
+    fn headers<'py>(&self, py: Python<'py>) -> RawPairs<'py> {
+        let stored = self.entry.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        let all = stored.chain([(&b"x-farthing-cache"[..], &b"hit"[..])]);
+        all.map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value))).collect()
     }
 
     #[getter]
@@ -283,7 +280,7 @@ impl Hit {
             let mut bytes = 0;
             let copy = clone::deep(value, &mut bytes)?;
             self.entry.fill_slot(self.slot, Arc::new(Template(copy.unbind())), bytes);
-            self.core.cache().store().put(self.key, Arc::clone(&self.entry));
+            self.core.cache().store().weigh(self.key, &self.entry);
             Ok(())
         })
     }
@@ -362,8 +359,8 @@ impl Miss {
     fn call(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Call> {
         let request = self.request(py, headers)?;
         let facts = Facts {
-            model_asked: self.model.clone(),
-            tag: self.tag.as_deref().map(str::to_owned),
+            model_asked: self.model.as_str().into(),
+            tag: self.tag.clone(),
             ..Facts::default()
         };
         let (connect, read, write, max_retries) = limits;
@@ -376,7 +373,8 @@ impl Miss {
             mode: self.mode,
             ttl: self.ttl,
             tag: self.tag.clone(),
+            tasks: None,
         };
-        Ok(Call { cx, request })
+        Ok(Call { cx, request, by_rust: true })
     }
 }

@@ -19,9 +19,9 @@ impl ReceiptCell {
         let facts = self.0.facts();
         let dict = PyDict::new(py);
         dict.set_item("outcome", facts.outcome.map(|outcome| outcome.name()))?;
-        dict.set_item("model_asked", facts.model_asked)?;
-        dict.set_item("model_answered", facts.model_answered)?;
-        dict.set_item("tag", facts.tag)?;
+        dict.set_item("model_asked", &*facts.model_asked)?;
+        dict.set_item("model_answered", facts.model_answered.as_deref())?;
+        dict.set_item("tag", facts.tag.as_deref())?;
         let usage = facts.usage.unwrap_or_default();
         dict.set_item("prompt_tokens", usage.prompt)?;
         dict.set_item("completion_tokens", usage.completion)?;

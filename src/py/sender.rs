@@ -191,7 +191,7 @@ impl Sender for PythonSender {
                 }
             });
             let body = Body::Stream(events(chunks, patience));
-            return Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() });
+            return Ok(Response { status, headers, body, usage_added: false, json: None, whole: Arc::default() });
         }
         let mut body = Vec::new();
         loop {
@@ -206,7 +206,7 @@ impl Sender for PythonSender {
             }
         }
         cancel.finished = true;
-        Ok(Response { status, headers, body: Body::Full(body.into()), usage_added: false, whole: Arc::default() })
+        Ok(Response { status, headers, body: Body::Full(body.into()), usage_added: false, json: None, whole: Arc::default() })
     }
 }
 

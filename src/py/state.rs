@@ -18,12 +18,15 @@ use crate::error::{Error, Result};
 use crate::ledger::{Ledger, Report};
 use crate::upstream::http::HttpSender;
 
+use super::local::Locals;
+
 /// See the module.
 pub struct State {
     /// Rises with every fork: objects of the parent are told by it.
     pub generation: u64,
     runtime: OnceLock<Result<Runtime>>,
     pub http: Arc<HttpSender>,
+    pub locals: Locals,
     engines: RwLock<HashMap<u64, Arc<Engine>>>,
     ledgers: RwLock<HashMap<u64, Arc<Ledger>>>,
     /// The sums of ledgers whose clients are gone.
@@ -45,6 +48,7 @@ impl State {
             generation,
             runtime: OnceLock::new(),
             http: Arc::default(),
+            locals: Locals::default(),
             engines: RwLock::default(),
             ledgers: RwLock::default(),
             retired: Mutex::default(),
@@ -57,7 +61,7 @@ impl State {
     pub fn runtime(&self) -> Result<&Handle> {
         let runtime = self.runtime.get_or_init(|| {
             Builder::new_multi_thread()
-                .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().min(4)))
+                .worker_threads(2)
                 .thread_name("farthing")
                 .enable_all()
                 .build()

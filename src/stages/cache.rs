@@ -82,32 +82,21 @@ impl CacheStage {
 
     /// A stored answer that is still good for this caller.
     pub fn find(&self, key: &Key, mode: Mode, ttl: Option<Duration>) -> Option<Arc<Entry>> {
-        self.find_if(key, mode, ttl, |_| true)
-    }
-
-    /// The same, if `fits` says that this caller can use it.
-    pub fn find_if(
-        &self,
-        key: &Key,
-        mode: Mode,
-        ttl: Option<Duration>,
-        fits: impl FnOnce(&Entry) -> bool,
-    ) -> Option<Arc<Entry>> {
         if self.off || !mode.reads() {
             return None;
         }
-        let entry = self.store.get(key).filter(|entry| entry.is_fresh(ttl) && fits(entry))?;
+        let entry = self.store.get(key).filter(|entry| entry.is_fresh(ttl))?;
         self.counters.hits.fetch_add(1, Ordering::Relaxed);
         Some(entry)
     }
 
     /// The receipt of a hit.
-    pub fn hit_facts(entry: &Entry, model_asked: String, tag: Option<&str>) -> Facts {
+    pub fn hit_facts(entry: &Entry, model_asked: Arc<str>, tag: Option<Arc<str>>) -> Facts {
         Facts {
             outcome: Some(Outcome::Hit),
             model_asked,
-            model_answered: entry.model_answered.as_deref().map(str::to_owned),
-            tag: tag.map(str::to_owned),
+            model_answered: entry.model_answered.clone(),
+            tag,
             usage: entry.usage.clone(),
             cost: Some(Money::ZERO),
             saved: entry.cost,
@@ -131,7 +120,7 @@ impl CacheStage {
     }
 
     fn note_hit(cx: &Context, endpoint: Endpoint, entry: &Entry) {
-        let facts = Self::hit_facts(entry, cx.receipt.facts().model_asked, cx.tag.as_deref());
+        let facts = Self::hit_facts(entry, cx.receipt.read(|facts| Arc::clone(&facts.model_asked)), cx.tag.clone());
         Self::record_hit(&cx.ledger, endpoint, &facts);
         cx.receipt.update(|receipt| *receipt = facts);
     }
@@ -160,8 +149,7 @@ impl CacheStage {
                     key,
                 };
                 let cx = Context { patience: Arc::clone(&seat.flight.patience), ..cx.clone() };
-                let task = tokio::spawn(work.run(cx.clone(), request.clone(), next.clone()));
-                seat.works(task.abort_handle());
+                seat.works(cx.spawn(work.run(cx.clone(), request.clone(), next.clone())));
                 flight::land(seat, &cx, request, Outcome::Miss).await
             }
             Boarding::Joined(seat) => {
@@ -190,10 +178,6 @@ impl Stage for CacheStage {
         let Some(key) = request.key().filter(|_| cacheable) else {
             return bypass(cx, request, next).await;
         };
-        if let Some(entry) = self.find(&key, cx.mode, cx.ttl) {
-            Self::note_hit(cx, request.endpoint, &entry);
-            return Ok(replayed(&entry, &request));
-        }
         let mut lost = 0;
         loop {
             match self.fly(cx, key, &request, &next).await {
@@ -225,12 +209,13 @@ pub async fn bypass(cx: &Context, request: Request, next: Next) -> Result<Respon
 
 /// Notes a call in the ledger; `usage` and `saved` are what was not paid for.
 pub fn note_call(cx: &Context, endpoint: Endpoint, outcome: Outcome, usage: Option<Usage>, saved: Option<Money>) {
-    let facts = cx.receipt.facts();
+    let (model_asked, model_answered) =
+        cx.receipt.read(|facts| (Arc::clone(&facts.model_asked), facts.model_answered.clone()));
     cx.ledger.record_call(Call {
         endpoint,
-        model_asked: facts.model_asked,
-        model_answered: facts.model_answered,
-        tag: cx.tag.as_deref().map(str::to_owned),
+        model_asked,
+        model_answered,
+        tag: cx.tag.clone(),
         outcome,
         usage,
         saved,
@@ -247,6 +232,7 @@ fn replayed(entry: &Entry, request: &Request) -> Response {
         headers,
         body: Body::Full(entry.body.clone()),
         usage_added: false,
+        json: None,
         whole: Arc::default(),
     };
     if request.is_stream() { streamed(stored, request) } else { stored }

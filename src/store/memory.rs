@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
+use moka::ops::compute::Op;
 use moka::sync::Cache;
 
-use crate::key::Key;
+use crate::key::{Key, KeyHasher};
 use crate::store::Entry;
 
 /// Cheap to clone; clones share the entries.
 #[derive(Clone)]
-pub struct MemoryStore(Cache<Key, Arc<Entry>>);
+pub struct MemoryStore(Cache<Key, Arc<Entry>, KeyHasher>);
 
 struct EntryExpiry;
 
@@ -40,7 +41,7 @@ impl MemoryStore {
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
             .expire_after(EntryExpiry)
             .support_invalidation_closures()
-            .build();
+            .build_with_hasher(KeyHasher::default());
         Self(cache)
     }
 
@@ -48,9 +49,16 @@ impl MemoryStore {
         self.0.get(key)
     }
 
-    /// Stores, or weighs anew what is stored already.
     pub fn put(&self, key: Key, entry: Arc<Entry>) {
         self.0.insert(key, entry);
+    }
+
+    /// Weighs an entry anew, if it is still the one that is stored.
+    pub fn weigh(&self, key: Key, entry: &Arc<Entry>) {
+        self.0.entry(key).and_compute_with(|stored| match stored {
+            Some(stored) if Arc::ptr_eq(stored.value(), entry) => Op::Put(Arc::clone(entry)),
+            _ => Op::Nop,
+        });
     }
 
     pub fn remove(&self, key: &Key) {

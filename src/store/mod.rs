@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::exchange::Endpoint;
 use crate::ledger::{Money, Usage};
 
-/// Headers of the upstream that a stored answer keeps; the rest (rate limits, cookies, dates) was about that one call.
-const KEPT_HEADERS: [&str; 5] =
-    ["content-type", "x-request-id", "openai-model", "openai-version", "openai-processing-ms"];
+/// Headers of the upstream that a stored answer keeps, beside its type; the rest (rate limits, cookies, dates) was about that one call.
+const KEPT_HEADERS: [&str; 4] =
+    ["x-request-id", "openai-model", "openai-version", "openai-processing-ms"];
 
 /// A stored answer.
 pub struct Entry {
@@ -24,7 +24,7 @@ pub struct Entry {
     pub body: Bytes,
     pub headers: Box<[(HeaderName, HeaderValue)]>,
     pub usage: Option<Usage>,
-    pub model_answered: Option<Box<str>>,
+    pub model_answered: Option<Arc<str>>,
     /// USD that the call was charged when it was made; None when the price is unknown.
     pub cost: Option<Money>,
     pub tag: Option<Arc<str>>,
@@ -45,7 +45,7 @@ impl Entry {
         body: Bytes,
         headers: &HeaderMap,
         usage: Option<Usage>,
-        model_answered: Option<String>,
+        model_answered: Option<Arc<str>>,
         cost: Option<Money>,
         tag: Option<Arc<str>>,
         ttl: Option<Duration>,
@@ -54,13 +54,14 @@ impl Entry {
             .iter()
             .filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str()))
             .map(|(name, value)| (name.clone(), value.clone()))
+            .chain([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))])
             .collect();
         Self {
             endpoint,
             body,
             headers,
             usage,
-            model_answered: model_answered.map(Into::into),
+            model_answered,
             cost,
             tag,
             ttl,

@@ -86,7 +86,7 @@ impl Sender for HttpSender {
         } else {
             Body::Full(whole(response.bytes_stream(), &patience).await?)
         };
-        Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() })
+        Ok(Response { status, headers, body, usage_added: false, json: None, whole: Arc::default() })
     }
 }
 
@@ -157,6 +157,8 @@ where
                 return Some((Ok(event), state));
             }
             let decoder = state.decoder.as_mut()?;
+            // A reader that took its time must not find the upstream timed out.
+            state.patience.touch();
             let chunk = match in_time(&state.patience, state.chunks.next()).await {
                 Ok(chunk) => chunk,
                 Err(error) => {

@@ -25,7 +25,9 @@ pub struct Meter {
     cx: Context,
     endpoint: Endpoint,
     url: Arc<str>,
-    model_asked: String,
+    model_asked: Arc<str>,
+    /// The name that the application knows: an alias, or the same.
+    alias: Arc<str>,
     prompt_bytes: u64,
     prices: Arc<PriceTable>,
 }
@@ -44,7 +46,8 @@ impl Meter {
             cx: cx.clone(),
             endpoint: request.endpoint,
             url: Arc::clone(&request.url),
-            model_asked: request.model().unwrap_or_default(),
+            model_asked: request.model().unwrap_or_default().into(),
+            alias: cx.receipt.read(|facts| Arc::clone(&facts.model_asked)),
             prompt_bytes: request.body().len() as u64,
             prices,
         }
@@ -57,7 +60,7 @@ impl Meter {
         }
         match response.body {
             Body::Full(bytes) => {
-                self.charge_body(&bytes);
+                response.json = self.charge_body(&bytes);
                 response.body = Body::Full(bytes);
             }
             Body::Stream(events) => {
@@ -74,13 +77,20 @@ impl Meter {
         response
     }
 
-    fn charge_body(&self, body: &Bytes) {
+    /// Returns what was read, for others who want to look.
+    fn charge_body(&self, body: &Bytes) -> Option<Arc<Value>> {
         // What is not JSON has no usage and no answer; the SDK raises on it.
-        let Ok(seen) = serde_json::from_slice::<Seen>(body) else { return };
-        let model = seen.model.as_ref().and_then(Value::as_str).map(str::to_owned);
-        let value = json!({"model": seen.model, "usage": seen.usage, "service_tier": seen.service_tier});
+        let value = if self.endpoint == Endpoint::Embeddings {
+            // Of megabytes of vectors nobody wants a tree.
+            let seen = serde_json::from_slice::<Seen>(body).ok()?;
+            json!({"model": seen.model, "usage": seen.usage, "service_tier": seen.service_tier})
+        } else {
+            serde_json::from_slice::<Value>(body).ok()?
+        };
+        let model = value.get("model").and_then(Value::as_str).map(Into::into);
         let usage = Usage::from_body(self.endpoint, &value).unwrap_or_else(|| self.estimate(body.len() as u64));
         self.charge(model, usage);
+        (self.endpoint != Endpoint::Embeddings).then(|| Arc::new(value))
     }
 
     fn estimate(&self, characters: u64) -> Usage {
@@ -93,21 +103,22 @@ impl Meter {
         }
     }
 
-    fn charge(&self, model_answered: Option<String>, usage: Usage) {
-        let model = model_answered.clone().unwrap_or_else(|| self.model_asked.clone());
+    fn charge(&self, model_answered: Option<Arc<str>>, usage: Usage) {
+        let model = model_answered.clone().unwrap_or_else(|| Arc::clone(&self.model_asked));
         // The user's own price comes first, also under the name that was asked for: a server may answer under another one
         // (a snapshot, a file, a deployment). A bundled price for the name asked for would be another model's.
         let cost = self
             .prices
             .charge_own(&model, &usage)
             .or_else(|| self.prices.charge_own(&self.model_asked, &usage))
+            .or_else(|| self.prices.charge_own(&self.alias, &usage))
             .or_else(|| self.prices.charge(&self.url, &model, &usage, now()));
         self.cx.receipt.update(|facts| {
             facts.model_answered = model_answered;
             facts.usage = Some(usage.clone());
             facts.cost = cost;
         });
-        let tag = self.cx.tag.as_deref().map(str::to_owned);
+        let tag = self.cx.tag.clone();
         self.cx.ledger.record_charge(Charge { model, tag, stage: "upstream", usage, cost });
     }
 }
@@ -124,7 +135,7 @@ struct Metered {
 impl Metered {
     fn settle(&mut self, ended: bool) {
         let Some(assembler) = self.assembler.take() else { return };
-        let model = assembler.model().map(str::to_owned);
+        let model = assembler.model().map(Into::into);
         let usage = assembler
             .usage()
             .and_then(|usage| {

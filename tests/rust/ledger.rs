@@ -64,14 +64,14 @@ fn usage_as_other_providers_write_it() {
 
 fn charge(model: &str, tokens: u64, units: Option<i128>, stage: &'static str) -> Charge {
     let usage = Usage { prompt: tokens, completion: 1, ..Usage::default() };
-    Charge { model: model.to_owned(), tag: Some("t".to_owned()), stage, usage, cost: units.map(Money::from_pico) }
+    Charge { model: model.into(), tag: Some("t".into()), stage, usage, cost: units.map(Money::from_pico) }
 }
 
 fn call(model: &str, outcome: Outcome, tokens: u64, units: Option<i128>) -> Call {
     Call {
         endpoint: Endpoint::Chat,
-        model_asked: "asked".to_owned(),
-        model_answered: Some(model.to_owned()),
+        model_asked: "asked".into(),
+        model_answered: Some(model.into()),
         tag: None,
         outcome,
         usage: Some(Usage { prompt: tokens, ..Usage::default() }),

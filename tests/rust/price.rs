@@ -15,7 +15,7 @@ fn usage(prompt: u64, completion: u64) -> Usage {
 }
 
 fn tier(name: &str, prompt: u64, completion: u64) -> Usage {
-    Usage { service_tier: Some(name.to_owned()), ..usage(prompt, completion) }
+    Usage { service_tier: Some(name.into()), ..usage(prompt, completion) }
 }
 
 fn charge(url: &str, model: &str, usage: &Usage) -> Option<String> {
@@ -284,7 +284,7 @@ fn an_own_price_goes_first_and_everywhere() {
     }
     assert_eq!(table.charge_own("gpt-4o", &parts), cost);
     // Whatever the tier.
-    let priority = Usage { service_tier: Some("priority".to_owned()), ..parts.clone() };
+    let priority = Usage { service_tier: Some("priority".into()), ..parts.clone() };
     assert_eq!(table.charge(OPENAI, "gpt-4o", &priority, NOW), cost);
     // The rest is as it was.
     assert_eq!(table.charge_own("gpt-4o-mini", &parts), None);

@@ -65,7 +65,7 @@ impl Sender for Scripted {
         let mut headers = HeaderMap::new();
         headers.insert("retry-after-ms", HeaderValue::from_static("1"));
         let body = Body::Full(body.to_string().into());
-        Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() })
+        Ok(Response { status, headers, body, usage_added: false, json: None, whole: Arc::default() })
     }
 }
 
@@ -82,7 +82,7 @@ fn engine() -> Arc<Engine> {
     };
     let config = Config {
         cache: Some(cache),
-        models: BTreeMap::from([("m".to_owned(), price)]),
+        models: BTreeMap::from([("m".into(), price)]),
         aliases: BTreeMap::new(),
         strict: false,
     };
@@ -101,13 +101,14 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
     let request = Request::new(Endpoint::Chat, "http://h".into(), HeaderMap::new(), body, &prefix, None).ok().unwrap();
     let cx = Context {
         ledger: Arc::clone(ledger),
-        receipt: Arc::new(Receipt::new(Facts { model_asked: "m".to_owned(), ..Facts::default() })),
+        receipt: Arc::new(Receipt::new(Facts { model_asked: "m".into(), ..Facts::default() })),
         sender: Arc::clone(sender) as Arc<dyn Sender>,
         limits: Limits { connect: None, read: None, write: None, max_retries: retries },
         patience: Arc::new(Patience::default()),
         mode: Mode::On,
         ttl: None,
         tag: None,
+        tasks: None,
     };
     Caller { cx, request }
 }

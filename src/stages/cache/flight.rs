@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, header};
+use serde_json::Value;
 
 use super::{Counters, note_call, rules, streamed};
 use crate::context::Context;
@@ -15,7 +16,7 @@ use crate::exchange::{Body, Request, Response};
 use crate::key::Key;
 use crate::ledger::Outcome;
 use crate::pipeline::Next;
-use crate::single_flight::{End, Flight, Flights, Head, Landing, Log, Seat, Waited};
+use crate::single_flight::{Bill, End, Flight, Flights, Head, Landing, Log, Seat, Waited};
 use crate::store::Entry;
 use crate::store::memory::MemoryStore;
 use crate::stream::Kind;
@@ -40,25 +41,30 @@ impl Work {
     /// Makes the call, writes the log, stores the answer.
     pub async fn run(self, cx: Context, request: Request, next: Next) {
         let landing = Landing(Arc::clone(&self.flight));
-        let end = self.work(&cx, &request, next).await;
-        // Stored before it leaves the list: whoever does not find the flight finds the answer.
-        if let Ok(End::Full(body)) = &end {
-            self.keep(&cx, &request, body);
-        }
-        self.set_price(&cx);
+        let worked = self.work(&cx, &request, next).await;
+        self.set_bill(&cx);
         if let Some(flights) = &self.listed {
             flights.remove(self.key, &self.flight);
         }
-        self.flight.record(|log| log.end = Some(end));
+        self.flight.record(|log| match worked {
+            Ok((head, end)) => {
+                log.head = Some(head);
+                log.end = Some(Ok(end));
+            }
+            Err(error) => log.end = Some(Err(error)),
+        });
         drop(landing);
     }
 
-    fn set_price(&self, cx: &Context) {
-        let facts = cx.receipt.facts();
-        self.flight.set_price(facts.usage, facts.cost);
+    fn set_bill(&self, cx: &Context) {
+        self.flight.set_bill(cx.receipt.read(|facts| Bill {
+            model_answered: facts.model_answered.clone(),
+            usage: facts.usage.clone(),
+            cost: facts.cost,
+        }));
     }
 
-    async fn work(&self, cx: &Context, request: &Request, next: Next) -> Result<End> {
+    async fn work(&self, cx: &Context, request: &Request, next: Next) -> Result<(Head, End)> {
         let response = next.run(cx, request.clone()).await?;
         let head = Head {
             status: response.status,
@@ -66,16 +72,21 @@ impl Work {
             streams: matches!(response.body, Body::Stream(_)),
             usage_added: response.usage_added || request.asks_usage(),
         };
-        self.flight.record(|log| log.head = Some(head));
         match response.body {
-            Body::Full(body) => Ok(End::Full(body)),
+            // Head and end in one: nobody is woken for half an answer.
+            Body::Full(body) => {
+                // Before the flight leaves the list: whoever does not find the flight finds the answer.
+                self.keep(cx, request, &head, &body, response.json.as_deref());
+                Ok((head, End::Full(body)))
+            }
             Body::Stream(mut events) => {
+                self.flight.record(|log| log.head = Some(head.clone()));
                 let mut settled = false;
                 let mut settle = || {
                     let whole = response.whole.get();
                     if let Some(body) = whole.filter(|_| !std::mem::replace(&mut settled, true)) {
-                        self.keep(cx, request, body);
-                        self.set_price(cx);
+                        self.keep(cx, request, &head, body, None);
+                        self.set_bill(cx);
                         // Whoever reads the last event may leave then; the work is done, not cancelled.
                         self.flight.set_answered();
                     }
@@ -90,29 +101,27 @@ impl Work {
                     };
                     settle();
                     match event.transpose() {
-                        Ok(Some(event)) => self.flight.record(|log| log.events.push(event)),
+                        Ok(Some(event)) => self.flight.record_event(event).await,
                         Err(error) if !self.flight.is_answered() => return Err(error),
                         Ok(None) | Err(_) => break,
                     }
                 }
-                Ok(End::Stream { assembled: response.whole.get().cloned() })
+                Ok((head, End::Stream { assembled: response.whole.get().cloned() }))
             }
         }
     }
 
-    fn keep(&self, cx: &Context, request: &Request, body: &Bytes) {
+    fn keep(&self, cx: &Context, request: &Request, head: &Head, body: &Bytes, json: Option<&Value>) {
         let Some(store) = &self.store else { return };
-        let Some(head) = self.flight.read(|log| log.head.clone()) else { return };
-        if head.status != 200 || !rules::is_good_answer(request.endpoint, body, rules::sets_limit(request)) {
+        if head.status != 200 || !rules::is_good_answer(request.endpoint, body, json, rules::sets_limit(request)) {
             return;
         }
         let facts = cx.receipt.facts();
-        let mut headers = head.headers;
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let entry = Entry::new(
             request.endpoint,
-            body.clone(),
-            &headers,
+            // A copy: the bytes came in a buffer of the connection's that is ten times as large.
+            Bytes::copy_from_slice(body),
+            &head.headers,
             facts.usage,
             facts.model_answered,
             facts.cost,
@@ -146,6 +155,7 @@ pub async fn land(seat: Seat, cx: &Context, request: &Request, outcome: Outcome)
         headers: head.headers,
         body: Body::Full(Bytes::new()),
         usage_added: head.usage_added,
+        json: None,
         whole: Arc::default(),
     };
     if wants_stream && head.streams {
@@ -178,16 +188,17 @@ fn is_event_stream(response: &Response) -> bool {
 
 /// Notes how the call came out. A joined call saved what the flight cost.
 fn settle(seat: &Seat, cx: &Context, request: &Request, outcome: Outcome) {
-    let (usage, saved) = if outcome == Outcome::Joined { seat.flight.price() } else { (None, None) };
+    let bill = if outcome == Outcome::Joined { seat.flight.bill() } else { Bill::default() };
     cx.receipt.update(|facts| {
         facts.complete = true;
         if outcome == Outcome::Joined {
-            facts.usage.clone_from(&usage);
+            facts.model_answered = bill.model_answered;
+            facts.usage.clone_from(&bill.usage);
             facts.cost = Some(crate::ledger::Money::ZERO);
-            facts.saved = saved;
+            facts.saved = bill.cost;
         }
     });
-    note_call(cx, request.endpoint, outcome, usage, saved);
+    note_call(cx, request.endpoint, outcome, bill.usage, bill.cost);
 }
 
 /// The flight's events from the first on, as far as they have come, then as they come.
@@ -197,7 +208,7 @@ fn read_events(
     request: Request,
     outcome: Outcome,
 ) -> impl futures_util::Stream<Item = Result<Event>> + Send {
-    let reader = Reader { seat, cx, request, outcome, at: 0, over: false, settled: false };
+    let reader = Reader { seat, cx, request, outcome, at: 0, bytes: 0, over: false, settled: false };
     stream::unfold(reader, |mut reader| async move {
         if reader.over {
             return None;
@@ -212,6 +223,8 @@ fn read_events(
         match reader.seat.wait(next).await {
             Ok(Waited::Ready(Some(event))) => {
                 reader.at += 1;
+                reader.bytes += event.raw.len() as u64;
+                reader.seat.flight.take(reader.bytes);
                 if Kind::of(reader.request.endpoint).is_some_and(|kind| kind.is_end(&event)) {
                     reader.settle(reader.outcome);
                 }
@@ -242,6 +255,7 @@ struct Reader {
     request: Request,
     outcome: Outcome,
     at: usize,
+    bytes: u64,
     over: bool,
     settled: bool,
 }

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::exchange::{Endpoint, Request};
 
@@ -67,20 +69,50 @@ pub fn sets_limit(request: &Request) -> bool {
 }
 
 /// Whether a plain body is a complete, good answer.
-pub fn is_good_answer(endpoint: Endpoint, body: &[u8], user_set_limit: bool) -> bool {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
+/// `json`: the same body, if somebody has read it already.
+pub fn is_good_answer(endpoint: Endpoint, body: &[u8], json: Option<&Value>, user_set_limit: bool) -> bool {
+    if endpoint == Endpoint::Embeddings {
+        return good_embeddings(body);
+    }
+    let read;
+    let body = match json {
+        Some(json) => json,
+        None => match serde_json::from_slice::<Value>(body) {
+            Ok(value) => {
+                read = value;
+                &read
+            }
+            Err(_) => return false,
+        },
+    };
     if body.get("error").is_some_and(|error| !error.is_null()) {
         return false;
     }
     match endpoint {
-        Endpoint::Chat => good_chat(&body, user_set_limit),
-        Endpoint::Responses => good_response(&body, user_set_limit),
-        Endpoint::Embeddings => body
-            .get("data")
-            .and_then(Value::as_array)
-            .is_some_and(|data| !data.is_empty() && data.iter().all(|item| !is_empty(item.get("embedding")))),
-        Endpoint::Other => false,
+        Endpoint::Chat => good_chat(body, user_set_limit),
+        Endpoint::Responses => good_response(body, user_set_limit),
+        Endpoint::Embeddings | Endpoint::Other => false,
     }
+}
+
+/// Megabytes of vectors, of which no tree is made.
+fn good_embeddings(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        error: Option<IgnoredAny>,
+        #[serde(borrow)]
+        data: Vec<Item<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Item<'a> {
+        #[serde(borrow)]
+        embedding: &'a RawValue,
+    }
+    serde_json::from_slice::<Answer<'_>>(body).is_ok_and(|answer| {
+        answer.error.is_none()
+            && !answer.data.is_empty()
+            && answer.data.iter().all(|item| !matches!(item.embedding.get(), "null" | "[]" | "\"\""))
+    })
 }
 
 fn good_chat(body: &Value, user_set_limit: bool) -> bool {

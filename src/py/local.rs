@@ -1,0 +1,113 @@
+//! Runtimes that a sync caller drives itself: a plain answer then crosses no thread on its way, which halves its time.
+//!
+//! A caller takes one, drives it until its own answer is there, and puts it back with its open connections. What others
+//! still wait for (the caller left a flight that somebody had joined) is driven to its end by a thread of ours. Streams,
+//! and clients that send through Python, are the shared runtime's (`state.rs`).
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use tokio::runtime::{Builder, Runtime};
+
+use super::error::{CoreError, to_python};
+use super::state::{State, state, without_gil};
+use super::wait::TURN;
+use crate::context::Tasks;
+use crate::error::{Error, Result};
+use crate::upstream::http::HttpSender;
+
+/// Each has a few file descriptors of its own; callers beyond this many at a time use the shared runtime.
+const MOST: usize = 16;
+/// What is left behind is aborted work as a rule, and ends at once; a flight that others wait for has their timeouts.
+const LONGEST_AFTERLIFE: Duration = Duration::from_secs(3600);
+
+/// One of them.
+pub struct Local {
+    runtime: Runtime,
+    pub http: Arc<HttpSender>,
+    pub tasks: Arc<Tasks>,
+}
+
+/// Those that nobody drives, the last used one last.
+#[derive(Default)]
+pub struct Locals {
+    idle: std::sync::Mutex<Vec<Local>>,
+    made: AtomicUsize,
+}
+
+impl Locals {
+    /// None: enough of them are at work.
+    pub fn take(&self) -> Result<Option<Local>> {
+        if let Some(local) = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop() {
+            return Ok(Some(local));
+        }
+        if self.made.fetch_add(1, Ordering::Relaxed) >= MOST {
+            self.made.fetch_sub(1, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let runtime = Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => Ok(Some(Local { runtime, http: Arc::default(), tasks: Arc::default() })),
+            Err(error) => {
+                self.made.fetch_sub(1, Ordering::Relaxed);
+                Err(Error::Internal(format!("runtime: {error}")))
+            }
+        }
+    }
+
+    fn put(&self, local: Local) {
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(local);
+    }
+}
+
+impl Local {
+    /// Drives `work` to its end, with an ear for Ctrl-C.
+    ///
+    /// # Errors
+    /// What a signal handler raised; `work` is dropped then, which cancels it.
+    pub fn block<T: Send>(self, py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
+        let home = state();
+        let result = {
+            let mut work = pin!(work);
+            loop {
+                let turn = without_gil(py, || {
+                    self.runtime.block_on(async { tokio::time::timeout(TURN, work.as_mut()).await })
+                });
+                match turn {
+                    Ok(result) => break Ok(result),
+                    Err(_) => {
+                        if let Err(interrupt) = py.check_signals() {
+                            break Err(interrupt);
+                        }
+                        if !std::ptr::eq(home, state()) {
+                            // A signal handler forked: this is the child, and the runtime is its parent's.
+                            std::mem::forget(self);
+                            return Err(CoreError::new_err("the process forked while it waited"));
+                        }
+                    }
+                }
+            }
+        };
+        self.put_back(home).map_err(|error| to_python(py, &error))?;
+        result
+    }
+
+    fn put_back(self, home: &'static State) -> Result<()> {
+        if self.tasks.running() == 0 {
+            home.locals.put(self);
+            return Ok(());
+        }
+        home.locals.made.fetch_sub(1, Ordering::Relaxed);
+        let rest = move || {
+            let Self { runtime, tasks, .. } = self;
+            let ended = async { tasks.ended().await };
+            let _ = runtime.block_on(async { tokio::time::timeout(LONGEST_AFTERLIFE, ended).await });
+        };
+        let spawned = std::thread::Builder::new().name("farthing-rest".to_owned()).spawn(rest);
+        spawned.map(drop).map_err(|error| Error::Internal(format!("thread: {error}")))
+    }
+}
