@@ -11,15 +11,13 @@ import asyncio
 import concurrent.futures
 import gc
 import itertools
-import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -181,7 +179,14 @@ def us(seconds: float) -> str:
 
 def row(name: str, plain: Times, ours: Times, reach: str = "") -> None:
     wall, cpu = plain.median / ours.median, plain.cpu_median / ours.cpu_median
-    cells = [us(plain.median), us(ours.median), f"{wall:.1f}x", us(plain.cpu_median), us(ours.cpu_median), f"{cpu:.1f}x"]
+    cells = [
+        us(plain.median),
+        us(ours.median),
+        f"{wall:.1f}x",
+        us(plain.cpu_median),
+        us(ours.cpu_median),
+        f"{cpu:.1f}x",
+    ]
     print(f"{name:<38}" + "".join(f"{cell:>14}" for cell in cells) + f"  {reach}", flush=True)
 
 
@@ -315,7 +320,10 @@ class Bench:
         plain = cost("import openai; openai.OpenAI")
         both = cost("import openai; openai.OpenAI; import farthing; farthing.OpenAI")
         bare = cost("import farthing")
-        print(f"{'client class at hand':<38}{plain * 1e3:>14.1f}{both * 1e3:>14.1f}{(both - plain) * 1e3:>14.1f}  reach <= 50")
+        print(
+            f"{'client class at hand':<38}{plain * 1e3:>14.1f}{both * 1e3:>14.1f}"
+            f"{(both - plain) * 1e3:>14.1f}  reach <= 50"
+        )
         print(f"{'import farthing, alone':<38}{'':>14}{bare * 1e3:>14.1f}")
 
     def wheel(self) -> None:
@@ -384,7 +392,7 @@ def main() -> None:
         return
     with server() as url:
         bench = Bench(url, given.scale)
-        parts = given.parts or "imports hits misses threads chunks many_in_flight growth wheel".split()
+        parts = given.parts or ["imports", "hits", "misses", "threads", "chunks", "many_in_flight", "growth", "wheel"]
         print(f"openai {bench.openai.__version__}, farthing {bench.farthing.__version__}, {os.cpu_count()} cores")
         for part in parts:
             getattr(bench, part)()

@@ -17,6 +17,7 @@ use crate::ledger::{ModelPrice, PriceTable};
 use crate::pipeline::Pipeline;
 use crate::stages::cache::CacheStage;
 use crate::stream::is_usage_only_chunk;
+use crate::stream::sse::Event;
 use crate::upstream::Upstream;
 
 /// See the module.
@@ -111,17 +112,28 @@ impl Engine {
         };
         if let Body::Stream(events) = response.body {
             response.body = if response.usage_added && hides_usage {
-                Body::Stream(Box::pin(events.filter(|event| {
-                    let hidden = event.as_ref().is_ok_and(|event| {
-                        event.data.contains("\"usage\"")
-                            && serde_json::from_str(&event.data).is_ok_and(|chunk| is_usage_only_chunk(&chunk))
-                    });
-                    future::ready(!hidden)
-                })))
+                Body::Stream(Box::pin(events.filter_map(|event| future::ready(event.map(without_usage).transpose()))))
             } else {
                 Body::Stream(events)
             };
         }
         Ok(response)
     }
+}
+
+/// An event as it would have come without the usage that farthing asked for; None when it came for that alone.
+fn without_usage(event: Event) -> Option<Event> {
+    /// How OpenAI, and who is compatible with it, writes the field where it has nothing to say.
+    const NOTHING: [&str; 2] = [",\"usage\":null", ", \"usage\": null"];
+    if !event.data.contains("\"usage\"") {
+        return Some(event);
+    }
+    if serde_json::from_str(&event.data).is_ok_and(|chunk| is_usage_only_chunk(&chunk)) {
+        return None;
+    }
+    let field = NOTHING.iter().find(|field| event.data.contains(**field));
+    Some(match field {
+        Some(field) => Event::encode(event.event.as_deref(), &event.data.replacen(field, "", 1)),
+        None => event,
+    })
 }

@@ -24,6 +24,26 @@ impl Phase {
     }
 }
 
+/// What a connection failed at, as httpx tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    Connect,
+    Read,
+    Protocol,
+    Redirects,
+}
+
+impl Broken {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect_error",
+            Self::Read => "connection",
+            Self::Protocol => "protocol_error",
+            Self::Redirects => "too_many_redirects",
+        }
+    }
+}
+
 /// An error object of whoever sends in our place (a Python exception); the core only hands it back.
 #[derive(Clone)]
 pub struct Foreign(pub Arc<dyn Any + Send + Sync>);
@@ -40,7 +60,7 @@ pub enum Error {
     #[error("no answer within the {} timeout", phase.name())]
     Timeout { phase: Phase, cause: Option<Foreign> },
     #[error("{message}")]
-    Connection { message: Arc<str>, cause: Option<Foreign> },
+    Connection { broken: Broken, message: Arc<str>, cause: Option<Foreign> },
     /// The sender raised something that is no transport error: not retried, raised as it is.
     #[error("the http client raised an error")]
     Raised(Foreign),
@@ -56,7 +76,11 @@ pub enum Error {
 
 impl Error {
     pub fn connection(message: impl Into<Arc<str>>) -> Self {
-        Self::Connection { message: message.into(), cause: None }
+        Self::broken(Broken::Read, message)
+    }
+
+    pub fn broken(broken: Broken, message: impl Into<Arc<str>>) -> Self {
+        Self::Connection { broken, message: message.into(), cause: None }
     }
 
     pub fn timeout(phase: Phase) -> Self {

@@ -114,7 +114,8 @@ impl Request {
     }
 
     pub fn is_stream(&self) -> bool {
-        self.raw("stream") == Some(b"true")
+        // As the SDK takes it: any value that counts as true.
+        self.raw("stream").is_some_and(|raw| !matches!(raw, b"false" | b"null" | b"0" | b"0.0" | b"\"\""))
     }
 
     /// Whether the caller asked for the usage chunk of a chat stream.
@@ -164,8 +165,6 @@ pub struct Response {
     pub body: Body,
     /// The upstream was asked for a usage chunk that the caller did not ask for.
     pub usage_added: bool,
-    /// A plain body, if somebody has read it already.
-    pub json: Option<Arc<serde_json::Value>>,
     /// The plain body that a stream amounts to; filled when the stream has ended, and ended well.
     pub whole: Arc<OnceLock<Bytes>>,
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::watch;
 
-use crate::error::Error;
+use crate::error::{Error, Phase};
 
 /// One caller's limits. A time of None means: as long as it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ struct State {
     next_id: u64,
     last_failure: Option<Failure>,
     progress: Instant,
+    /// A request goes out: silence is the upstream not taking it.
+    writes: bool,
 }
 
 /// Shared by the work and by those who wait for it.
@@ -58,7 +60,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        let state = State { waiters: Vec::new(), next_id: 0, last_failure: None, progress: Instant::now() };
+        let state = State { waiters: Vec::new(), next_id: 0, last_failure: None, progress: Instant::now(), writes: false };
         Self { state: Mutex::new(state), changed: watch::Sender::new(0) }
     }
 }
@@ -99,9 +101,24 @@ impl Patience {
         self.lock().progress = Instant::now();
     }
 
+    /// From here on a large request goes out, or (false) it is out.
+    pub fn writes(&self, writes: bool) {
+        let mut state = self.lock();
+        state.writes = writes;
+        state.progress = Instant::now();
+    }
+
     /// Nothing will move for `pause`, by intent; it does not count as silence.
     pub fn pauses(&self, pause: Duration) {
         self.lock().progress = Instant::now() + pause;
+    }
+
+    /// The longest that any waiter waits for an answer to begin, all phases together, with a second to spare.
+    pub fn longest(&self) -> Option<Duration> {
+        let state = self.lock();
+        let all = [longest(&state.waiters, |limits| limits.connect), longest(&state.waiters, |limits| limits.write)];
+        let read = longest(&state.waiters, |limits| limits.read)?;
+        Some(all.into_iter().try_fold(read, |sum, time| Some(sum + time?))? + Duration::from_secs(1))
     }
 
     /// The longest of all waiters' times for connecting.
@@ -109,11 +126,15 @@ impl Patience {
         longest(&self.lock().waiters, |limits| limits.connect)
     }
 
-    /// When the upstream has been silent for longer than every waiter allows; None means never.
-    pub fn stalls_at(&self) -> Option<Instant> {
+    /// When the upstream has been silent for longer than every waiter allows, and in which phase; None means never.
+    pub fn stalls_at(&self) -> Option<(Instant, Phase)> {
         let state = self.lock();
-        let read = longest(&state.waiters, |limits| limits.read)?;
-        Some(state.progress + read)
+        let (phase, time) = if state.writes {
+            (Phase::Write, longest(&state.waiters, |limits| limits.write)?)
+        } else {
+            (Phase::Read, longest(&state.waiters, |limits| limits.read)?)
+        };
+        Some((state.progress + time, phase))
     }
 
     /// Notes a failed attempt, and says whether anybody wants another.

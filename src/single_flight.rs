@@ -61,6 +61,8 @@ pub struct Flight {
     bill: Mutex<Bill>,
     task: Mutex<Option<AbortHandle>>,
     answered: AtomicBool,
+    /// Somebody who waits wants the answer stored.
+    stores: AtomicBool,
     /// Bytes of events that came in, and that the foremost reader has taken.
     received: AtomicU64,
     taken: AtomicU64,
@@ -119,6 +121,15 @@ impl Flight {
     /// Notes that the answer is complete and stored, although its connection is still open.
     pub fn set_answered(&self) {
         self.answered.store(true, Ordering::Release);
+    }
+
+    /// Notes that somebody wants the answer stored.
+    pub fn set_stores(&self) {
+        self.stores.store(true, Ordering::Release);
+    }
+
+    pub fn stores(&self) -> bool {
+        self.stores.load(Ordering::Acquire)
     }
 
     pub fn is_answered(&self) -> bool {
@@ -208,6 +219,7 @@ impl Seat {
             bill: Mutex::default(),
             task: Mutex::default(),
             answered: AtomicBool::new(false),
+            stores: AtomicBool::new(false),
             received: AtomicU64::new(0),
             taken: AtomicU64::new(0),
         };

@@ -19,6 +19,8 @@ import openai
 from openai import _streaming
 
 from . import _core
+from .exceptions import FarthingError, explain
+from .receipts import remember
 
 __all__ = ["RECEIPT", "Asked", "failure", "http_response", "queue_of", "wait_async"]
 
@@ -33,16 +35,19 @@ _queues: weakref.WeakKeyDictionary[Any, _core.LoopQueue] = weakref.WeakKeyDictio
 class Asked(Protocol):
     """A request that the core was given."""
 
-    httpx: Any
-    """The http library of the client."""
+    client: Any
     owns_retries: bool
     """The engine retries, not the SDK's loop."""
     started: float
     """When it was asked, by `time.monotonic()`."""
 
     @property
+    def httpx(self) -> Any:
+        """The http library of the client."""
+
+    @property
     def request(self) -> Any:
-        """The request as the http library's own."""
+        """The request as that library's own."""
 
 
 def whole_response(
@@ -50,7 +55,10 @@ def whole_response(
 ) -> Any:
     """A response with its body read. Its request is built when somebody looks at it: it costs more than the rest."""
     made = _response(asked.httpx)(
-        status, headers=headers, extensions={"http_version": b"HTTP/1.1", RECEIPT: receipt}, stream=asked.httpx.ByteStream(body)
+        status,
+        headers=headers,
+        extensions={"http_version": b"HTTP/1.1", RECEIPT: receipt},
+        stream=asked.httpx.ByteStream(body),
     )
     # What read() would do, without its way through the decoders.
     made._content = body
@@ -64,6 +72,7 @@ def whole_response(
 def _response(httpx: Any) -> type[Any]:
     class Response(httpx.Response):  # type: ignore[misc]
         _farthing_asked: Any = None
+        _request: Any
 
         @property
         def request(self) -> Any:
@@ -109,6 +118,9 @@ def http_response(asked: Asked, answer: _core.Answer, *, is_async: bool) -> Any:
 def failure(asked: Asked, error: _core.SendError) -> BaseException:
     """What the SDK would raise."""
     kind, message, cause = error.args
+    receipt = getattr(error, "receipt", None)
+    if receipt is not None:
+        remember(asked.client._farthing.number, receipt)
     if kind == "raised":
         return _own(cause)
     low = transport_error(asked, kind, message, cause)
@@ -136,6 +148,11 @@ def failure_in_stream(asked: Asked, error: _core.SendError) -> BaseException:
     return sdk_error(asked, low) if isinstance(low, asked.httpx.RequestError) and WRAPS_STREAM_ERRORS else low
 
 
+def forked(error: _core.CoreError) -> FarthingError:
+    """A stream that the parent process opened is read by its child."""
+    return FarthingError(explain(str(error), hint="make the call in the process that reads its answer"))
+
+
 def transport_error(asked: Asked, kind: str, message: str, cause: BaseException | None) -> BaseException:
     """The httpx exception for a failure, each time a new one."""
     if cause is not None:
@@ -145,6 +162,9 @@ def transport_error(asked: Asked, kind: str, message: str, cause: BaseException 
         "read_timeout": "ReadTimeout",
         "write_timeout": "WriteTimeout",
         "pool_timeout": "PoolTimeout",
+        "connect_error": "ConnectError",
+        "protocol_error": "RemoteProtocolError",
+        "too_many_redirects": "TooManyRedirects",
     }
     made: BaseException = getattr(asked.httpx, names.get(kind, "ReadError"))(message, request=asked.request)
     return made
@@ -207,6 +227,8 @@ class _Events:
         except _core.SendError as error:
             kind, message, cause = error.args
             raise transport_error(self._asked, kind, message, cause) from None
+        except _core.CoreError as error:
+            raise forked(error) from error
 
 
 @functools.cache

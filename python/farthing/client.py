@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import openai
 
 from . import _core, resources, transport
-from .exceptions import UnsupportedSDKError, explain
+from .exceptions import FarthingWarning, UnsupportedSDKError, explain
 from .ledger import Savings
 from .policy import Policy
 from .receipts import Receipt, last_receipt
 from .session import CacheControl, Session
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from . import signatures
     from .signatures import PolicyLike
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"]
 
 _T = TypeVar("_T")
-_Client = TypeVar("_Client", bound="openai.OpenAI | openai.AsyncOpenAI")
 
 
 def _check_version(version: str) -> None:
@@ -108,8 +108,9 @@ class _Mixin:
         return Savings.from_json(self._farthing.ledger.report())
 
     def last_receipt(self) -> Receipt | None:
-        """The receipt of the newest call in this thread or task; None if there was none."""
-        return last_receipt()
+        """The receipt of this client's newest call in this thread or task, also of one that failed; None if there was
+        none."""
+        return last_receipt(self._farthing.number)
 
     if not TYPE_CHECKING:
 
@@ -187,6 +188,9 @@ class OpenAI(_SyncMixin, openai.OpenAI):
     if TYPE_CHECKING:
 
         def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Sync]) -> None: ...
+        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+
+        with_options = copy
 
 
 @_face
@@ -196,6 +200,9 @@ class AsyncOpenAI(_AsyncMixin, openai.AsyncOpenAI):
     if TYPE_CHECKING:
 
         def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Async]) -> None: ...
+        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+
+        with_options = copy
 
 
 @_face
@@ -205,6 +212,9 @@ class AzureOpenAI(_SyncMixin, openai.AzureOpenAI):
     if TYPE_CHECKING:
 
         def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.SyncAzure]) -> None: ...
+        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+
+        with_options = copy
 
 
 @_face
@@ -214,6 +224,9 @@ class AsyncAzureOpenAI(_AsyncMixin, openai.AsyncAzureOpenAI):
     if TYPE_CHECKING:
 
         def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.AsyncAzure]) -> None: ...
+        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+
+        with_options = copy
 
 
 _OURS: dict[type, type] = {
@@ -224,7 +237,15 @@ _OURS: dict[type, type] = {
 }
 
 
-def wrap(client: _Client, *, policy: PolicyLike = None) -> _Client:
+@overload
+def wrap(client: openai.AzureOpenAI, *, policy: PolicyLike = ...) -> AzureOpenAI: ...  # type: ignore[overload-overlap]
+@overload
+def wrap(client: openai.AsyncAzureOpenAI, *, policy: PolicyLike = ...) -> AsyncAzureOpenAI: ...  # type: ignore[overload-overlap]
+@overload
+def wrap(client: openai.OpenAI, *, policy: PolicyLike = ...) -> OpenAI: ...
+@overload
+def wrap(client: openai.AsyncOpenAI, *, policy: PolicyLike = ...) -> AsyncOpenAI: ...
+def wrap(client: Any, *, policy: PolicyLike = None) -> Any:
     """A client that does what `client` does, through farthing. `client` itself stays as it is; both use one HTTP pool.
 
     Raises:
@@ -246,6 +267,7 @@ def wrap(client: _Client, *, policy: PolicyLike = None) -> _Client:
             mixin = _SyncMixin if isinstance(client, openai.OpenAI) else _AsyncMixin
             _OURS[kind] = _face(type(kind.__name__, (mixin, kind), {"__module__": kind.__module__}))
         kind = _OURS[kind]
+    _warn_of_patches(client)
     wrapped = object.__new__(kind)
     for name, value in vars(client).items():
         # Resources made for the old client hold the old client.
@@ -253,6 +275,22 @@ def wrap(client: _Client, *, policy: PolicyLike = None) -> _Client:
             vars(wrapped)[name] = value
     vars(wrapped)["_farthing"] = session
     return wrapped
+
+
+def _warn_of_patches(client: Any) -> None:
+    """Resources are made anew for the wrapped client: what was set on the old ones would be lost in silence."""
+    for path in ("chat.completions", "responses", "embeddings"):
+        resource = client
+        for name in path.split("."):
+            resource = vars(resource).get(name)
+            if resource is None:
+                break
+        else:
+            if "create" in vars(resource):
+                message = f"the wrapped client does not call what was set as {path}.create on the original"
+                warnings.warn(
+                    f"{message}\nhint: wrap first, then patch what wrap() returns", FarthingWarning, stacklevel=3
+                )
 
 
 def savings() -> Savings:

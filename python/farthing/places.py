@@ -1,7 +1,7 @@
 """Which calls are plain, and what of them stays the same: the L1 and L2 view of a client's endpoint.
 
-A `Place` is made once for a client and an endpoint, from a request that the SDK itself builds, and holds until something
-about the client changes (`src/py/guard.rs` compares). Nothing is looked up or sent here (`resources.py`).
+A `Place` is made once for a client and an endpoint, from a request that the SDK itself builds, and holds until
+something about the client changes (`src/py/guard.rs` compares). Nothing is looked up or sent here (`resources.py`).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
     )
     built = client._build_request(options)
     owner, _ = owner_of(client, route)
-    http = client._client
+    http: Any = client._client
     hooks = getattr(http, "_event_hooks", {})
     watched = [(vars(client), _CLIENT), (vars(http), _HTTP)]
     # The user's own dicts, if they gave any: what they put in later is sent too.
@@ -123,9 +123,10 @@ def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
             watched.append((own, tuple(own)))
         elif own:
             return None
-    if hasattr(getattr(http, "_transport", None), "__dict__"):
-        watched.append((vars(http._transport), ()))
-    jar = getattr(getattr(http, "_cookies", None), "jar", None)
+    transport: Any = getattr(http, "_transport", None)
+    if hasattr(transport, "__dict__"):
+        watched.append((vars(transport), ()))
+    jar: Any = getattr(getattr(http, "_cookies", None), "jar", None)
     empty = [*hooks.values(), *([jar._cookies] if hasattr(jar, "_cookies") else [])]
     place = _core.Place(
         kind.shape,
@@ -138,6 +139,8 @@ def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
         watched,
         empty if route is Route.RUST else [],
     )
+    if route is Route.RUST and not place.sendable:
+        return None
     ours = {name: value for name, value in client.default_headers.items() if name.lower().startswith(PREFIX)}
     sends = route is Route.RUST and os.environ.get("FARTHING_L2") != "off"
     return place, sends, from_headers(ours) if ours else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ __all__ = ["Receipt", "receipt"]
 # The name under which a receipt hangs on a response, next to the SDK's own `_request_id`.
 ATTRIBUTE = "_farthing_receipt"
 
-_last: ContextVar[ReceiptCell | None] = ContextVar("farthing_last_receipt", default=None)
+# By the number of the session (`session.py`): the newest call of each client family in this thread or task. Replaced,
+# not changed, as tasks inherit it.
+_last: ContextVar[Mapping[int, ReceiptCell]] = ContextVar("farthing_last_receipt", default=MappingProxyType({}))
+_MOST_SESSIONS = 16
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def receipt(response: object) -> Receipt | None:
 
     A stream's receipt is complete once the stream has ended.
     """
+    # The SDK's stream helpers hold the stream that the call returned.
+    response = getattr(response, "_raw_stream", response)
     cell = getattr(response, ATTRIBUTE, None)
     if cell is None:
         extensions = getattr(getattr(response, "http_response", response), "extensions", None)
@@ -76,15 +82,24 @@ def snapshot(cell: ReceiptCell | Receipt) -> Receipt:
     return cell if isinstance(cell, Receipt) else _restore(cell.facts())
 
 
-def last_receipt() -> Receipt | None:
-    """The receipt of the newest call in this thread or task; None if there was none."""
-    cell = _last.get()
+def last_receipt(session: int) -> Receipt | None:
+    """The receipt of a session's newest call in this thread or task; None if there was none."""
+    cell = _last.get().get(session)
     return None if cell is None else snapshot(cell)
+
+
+def remember(session: int, cell: ReceiptCell) -> None:
+    """Makes a receipt the session's last."""
+    known = _last.get()
+    if len(known) == 1 and session in known:
+        _last.set({session: cell})
+        return
+    others = [item for item in known.items() if item[0] != session][1 - _MOST_SESSIONS :]
+    _last.set({**dict(others), session: cell})
 
 
 def attach(target: Any, cell: ReceiptCell) -> None:
     """Hangs a receipt on a response object, if it can carry one. Not a field: dumps and comparisons do not see it."""
-    _last.set(cell)
     try:
         object.__setattr__(target, ATTRIBUTE, cell)
     except (AttributeError, TypeError):  # str, dict: the caller asked for a type of its own

@@ -87,6 +87,12 @@ def route_of(client: Any) -> Route:
         return Route.UNSEEN
     if type(http) not in _SDK_MADE or os.environ.get("FARTHING_HTTP") == "sdk" or _is_dynamic(client):
         return Route.SDK_CLIENT
+    # Whom to trust is said in the environment, and httpx reads it in its own way.
+    if client._base_url.scheme == "https" and (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
+        return Route.SDK_CLIENT
+    # httpx sends a user and password in the URL in place of the key.
+    if client._base_url.userinfo:
+        return Route.SDK_CLIENT
     hooks = http.event_hooks
     plain = not (http._mounts or http.auth or hooks["request"] or hooks["response"] or len(http.cookies.jar))
     return Route.RUST if plain else Route.SDK_CLIENT
@@ -127,4 +133,13 @@ def _is_real(http: Any) -> bool:
             return "handle_request" not in vars(transport) and "handle_async_request" not in vars(transport)
         if root == "httpx_aiohttp" or kind.__module__.startswith("openai."):
             return True
-    return False
+    # A transport of the user's own, around a real one (retries, logs): it goes to the network as well.
+    return any(_is_stock(inner) for inner in getattr(transport, "__dict__", {}).values())
+
+
+def _is_stock(transport: Any) -> bool:
+    return any(
+        kind.__module__.partition(".")[0] in ("httpx", "httpx2")
+        and kind.__name__ in ("HTTPTransport", "AsyncHTTPTransport")
+        for kind in type(transport).__mro__
+    )

@@ -39,7 +39,7 @@ class SdkSender(_Sender):
         arguments = (self._work, self._attempt(url, headers, body), completion)
         threading.Thread(target=context.run, args=arguments, name="farthing-send", daemon=True).start()
 
-    def cancel(self, completion: _core.Completion) -> None:
+    def cancel(self, number: int) -> None:
         """The thread looks at the completion between two pieces of the body."""
 
     def _work(self, request: Any, completion: _core.Completion) -> None:
@@ -77,16 +77,16 @@ class AsyncSdkSender(_Sender):
     ) -> Coroutine[Any, Any, None]:
         return self._work(self._attempt(url, headers, body), completion)
 
-    def cancel(self, completion: _core.Completion) -> None:
+    def cancel(self, number: int) -> None:
         """Called from a thread of the core."""
-        task = self._tasks.get(id(completion))
+        task = self._tasks.get(number)
         if task is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(task.cancel)
 
     async def _work(self, request: Any, completion: _core.Completion) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks[id(completion)] = task
+        self._tasks[completion.number] = task
         try:
             if completion.is_cancelled:
                 return
@@ -104,7 +104,7 @@ class AsyncSdkSender(_Sender):
         except BaseException as error:
             completion.fail(_kind(error), str(error), error)
         finally:
-            self._tasks.pop(id(completion), None)
+            self._tasks.pop(completion.number, None)
 
 
 def _headers(response: Any) -> list[tuple[bytes, bytes]]:

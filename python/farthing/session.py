@@ -6,6 +6,7 @@ No call is made here (`resources.py`, `transport.py`), and nothing about HTTP.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import threading
 import warnings
@@ -29,6 +30,7 @@ _MOST_HELD = 32
 _held: dict[str, _core.Engine] = {}
 _engines: weakref.WeakValueDictionary[str, _core.Engine] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
+_numbers = itertools.count(1)
 
 
 def _engine(policy: str) -> _core.Engine:
@@ -58,13 +60,14 @@ if hasattr(os, "register_at_fork"):
 class Session:
     """Shared by a client and what `copy()` and `with_options()` make of it."""
 
-    __slots__ = ("__weakref__", "engine", "ledger", "policy", "warned")
+    __slots__ = ("__weakref__", "engine", "ledger", "number", "policy", "warned")
 
     def __init__(self, policy: Policy, ledger: _core.Ledger | None = None) -> None:
         self.policy = policy
         self.engine = _engine(policy.to_core())
         self.ledger = ledger if ledger is not None else _core.Ledger()
         self.warned = False
+        self.number = next(_numbers)
 
     def failed(self, error: Exception) -> None:
         """Notes a failure of farthing's own: raised when the policy is strict, else warned about once a client.

@@ -1,7 +1,7 @@
 """Streams of the plain path: one that is stored, one that is on its way. Both are the SDK's `Stream` to whoever looks.
 
-Their chunks are made in Rust; what is odd about an event (an error in it, a shape that does not validate) is read by the
-SDK's own code.
+Their chunks are made in Rust; what is odd about an event (an error in it, a shape that does not validate) is read by
+the SDK's own code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from openai import AsyncStream, Stream
 
 from . import _core
-from .answers import failure_in_stream, http_response, wait_async
+from .answers import failure_in_stream, forked, http_response, wait_async
 from .receipts import attach
 
 __all__ = ["LIVE", "STORED"]
@@ -23,6 +23,8 @@ class _Ours:
     """What our streams have in common with the SDK's, and nothing of its network."""
 
     _call: Any
+    _client: Any
+    _iterator: Any
     _options = None
 
     def _begin(self, call: Any, receipt: _core.ReceiptCell) -> None:
@@ -33,7 +35,7 @@ class _Ours:
 
     @cached_property
     def _decoder(self) -> Any:
-        return self._client._make_sse_decoder()  # type: ignore[attr-defined]
+        return self._client._make_sse_decoder()
 
 
 class _Stored(_Ours):
@@ -41,7 +43,7 @@ class _Stored(_Ours):
 
     @cached_property
     def response(self) -> Any:
-        return self._call.stored_response(self._hit)
+        return self._call.stored_response(self._hit, streams=True)
 
 
 class StoredStream(_Stored, Stream[Any]):  # type: ignore[misc,override]
@@ -109,7 +111,7 @@ class LiveStream(_Live, Stream[Any]):  # type: ignore[misc,override]
     _is_async = False
 
     def __iter__(self) -> Iterator[Any]:
-        return self._iterator
+        return iter(self._iterator)
 
     def __next__(self) -> Any:
         return next(self._iterator)
@@ -121,6 +123,8 @@ class LiveStream(_Live, Stream[Any]):  # type: ignore[misc,override]
         except _core.SendError as error:
             failed = failure_in_stream(self._call, error)
             raise failed from failed.__cause__
+        except _core.CoreError as error:
+            raise forked(error) from error
         finally:
             self._pipe.close()
 
@@ -134,30 +138,50 @@ class AsyncLiveStream(_Live, AsyncStream[Any]):  # type: ignore[misc,override]
     _is_async = True
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return self._iterator
+        return aiter(self._iterator)
 
     async def __anext__(self) -> Any:
         return await self._iterator.__anext__()
 
-    async def __stream__(self) -> AsyncIterator[Any]:
-        ready = self._reader.ready
-        try:
-            while True:
-                chunk = ready(_END)
-                if chunk is None:
-                    await wait_async(self._pipe)
-                elif chunk is _END:
-                    return
-                else:
-                    yield chunk
-        except _core.SendError as error:
-            failed = failure_in_stream(self._call, error)
-            raise failed from failed.__cause__
-        finally:
-            self._pipe.close()
+    def __stream__(self) -> AsyncIterator[Any]:
+        return _AsyncChunks(self._call, self._reader, self._pipe)
 
     async def close(self) -> None:
         self._pipe.close()
+
+
+class _AsyncChunks:
+    """Not an async generator: asyncio would close one that is left early from outside, while it may be running."""
+
+    def __init__(self, call: Any, reader: _core.ChunkReader, pipe: _core.EventPipe) -> None:
+        self._call = call
+        self._ready = reader.ready
+        self._pipe = pipe
+
+    def __aiter__(self) -> _AsyncChunks:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            while True:
+                chunk = self._ready(_END)
+                if chunk is None:
+                    await wait_async(self._pipe)
+                elif chunk is _END:
+                    break
+                else:
+                    return chunk
+        except _core.SendError as error:
+            self._pipe.close()
+            failed = failure_in_stream(self._call, error)
+            raise failed from failed.__cause__
+        except _core.CoreError as error:
+            raise forked(error) from error
+        except BaseException:
+            self._pipe.close()
+            raise
+        self._pipe.close()
+        raise StopAsyncIteration
 
 
 STORED: dict[bool, Any] = {False: StoredStream, True: AsyncStoredStream}

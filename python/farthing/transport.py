@@ -15,7 +15,7 @@ from typing import Any
 from . import _core
 from .answers import RECEIPT, failure, http_response, queue_of
 from .call_options import current, from_headers, merge, sample_text
-from .receipts import attach
+from .receipts import attach, remember
 from .routes import Route, endpoint_of, httpx_of, owner_of, route_of
 from .sender import AsyncSdkSender, SdkSender
 
@@ -36,6 +36,16 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
             session.failed(error)
         if real is not None:
             options.json_data = {**data, "model": real}
+    extra = getattr(options, "extra_json", None)
+    if isinstance(extra, dict) and isinstance(extra.get("model"), str):
+        # The extra body wins over the model that the method was given.
+        asked = extra["model"]
+        try:
+            real = session.engine.alias(asked)
+        except _core.CoreError as error:
+            real = session.failed(error)
+        if real is not None:
+            options.extra_json = {**extra, "model": real}
     request = plain(options, **kwargs)
     ours = {name: value for name, value in request.headers.items() if name.startswith("x-farthing-")}
     given = from_headers(ours) if ours else None
@@ -65,6 +75,7 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
         answer = None
     if answer is None:
         return plain(request, stream=stream, **kwargs)
+    remember(client._farthing.number, answer.receipt)
     response = http_response(call, answer, is_async=False)
     raises = not response.is_success and call.owns_retries
     if raises or not stream:
@@ -105,6 +116,7 @@ async def send_async(
         client._farthing.failed(error)
     if answer is None:
         return await plain(request, stream=stream, **kwargs)
+    remember(client._farthing.number, answer.receipt)
     response = http_response(call, answer, is_async=True)
     raises = not response.is_success and call.owns_retries
     if raises or not stream:
@@ -168,6 +180,10 @@ class _Call:
             return None
         route = route_of(client)
         if route is Route.UNSEEN:
+            return None
+        times = request.extensions.get("timeout") or {}
+        if not all(time is None or time > 0 for time in times.values()):
+            # 0, -1, NaN: what the http library makes of it.
             return None
         try:
             request.read()

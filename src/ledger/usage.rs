@@ -26,9 +26,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Reads `usage` and `service_tier` off a body. None when the upstream did not say what it used.
-    pub fn from_body(endpoint: Endpoint, body: &Value) -> Option<Self> {
-        let usage = body.get("usage").filter(|usage| usage.is_object())?;
+    /// Reads a body's `usage`; `service_tier` is the body's own word. None when the upstream did not say what it used.
+    pub fn new(endpoint: Endpoint, usage: &Value, service_tier: Option<&str>) -> Option<Self> {
         // The Responses API has names of its own; gateways mix the two, so both are looked for, the endpoint's first.
         let (input, output) = match endpoint {
             Endpoint::Responses => (["input_tokens", "prompt_tokens"], ["output_tokens", "completion_tokens"]),
@@ -70,7 +69,7 @@ impl Usage {
             reasoning: reasoning.unwrap_or(0).min(completion),
             audio_prompt: audio_prompt.unwrap_or(0).min(prompt - cached - cache_write),
             audio_completion: audio_completion.unwrap_or(0).min(completion),
-            service_tier: body.get("service_tier").and_then(Value::as_str).map(Into::into),
+            service_tier: service_tier.map(Into::into),
             estimated: false,
         })
     }

@@ -25,6 +25,7 @@ use crate::patience::{Limits, Patience};
 use crate::receipt::{Facts, Receipt};
 use crate::stream::Kind;
 use crate::upstream::Sender;
+use crate::upstream::http::can_send;
 
 /// An answer as Python gets it.
 #[pyclass(frozen)]
@@ -95,7 +96,8 @@ impl Call {
         let kind = endpoint(&item("endpoint")?.extract::<String>()?);
         let prefix = prefix(core, owner.as_bytes(), &url, &headers);
         let body = ::bytes::Bytes::copy_from_slice(body.as_bytes());
-        let Ok(request) = Request::new(kind, url.into(), header_map(&headers), body, &prefix, sample.as_deref()) else {
+        let Some(map) = header_map(&headers).filter(|_| sender.is_some() || can_send(&url)) else { return Ok(None) };
+        let Ok(request) = Request::new(kind, url.into(), map, body, &prefix, sample.as_deref()) else {
             return Ok(None);
         };
         let tag = text("tag")?;
@@ -144,7 +146,7 @@ impl Call {
                 wait::block(py, runtime, self.run(core))?
             }
         };
-        landed.and_then(|landed| landed.into_answer(py)).map_err(|error| to_python(py, &error))
+        into_answer(py, landed)
     }
 
     /// Runs the call as a task; `future` gets the answer on its own loop.
@@ -157,17 +159,21 @@ impl Call {
     ) -> PyResult<Job> {
         let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
         let address = queue.expect(future);
+        let receipt = Arc::clone(&self.cx.receipt);
         let task = runtime.spawn(async move {
             let landed = AssertUnwindSafe(self.run(core)).catch_unwind().await;
-            let landed = landed.unwrap_or_else(|panic| Err(Error::Internal(panicked(&*panic))));
+            let landed = landed.unwrap_or_else(|panic| Err(Failed { error: Error::Internal(panicked(&*panic)), receipt }));
             address.deliver(Parcel::Answer(landed));
         });
         Ok(Job(task.abort_handle()))
     }
 
-    async fn run(self, core: Arc<engine::Engine>) -> Result<Landed> {
+    async fn run(self, core: Arc<engine::Engine>) -> Result<Landed, Failed> {
         let kind = Kind::of(self.request.endpoint);
-        let Response { status, headers, body, .. } = core.call(&self.cx, self.request).await?;
+        let Response { status, headers, body, .. } = match core.call(&self.cx, self.request).await {
+            Ok(response) => response,
+            Err(error) => return Err(Failed { error, receipt: self.cx.receipt }),
+        };
         let (body, pipe) = match body {
             Body::Full(body) => (body, None),
             Body::Stream(events) => (::bytes::Bytes::new(), Some(EventPipe::open(events, kind))),
@@ -195,12 +201,24 @@ pub struct Landed {
     receipt: Arc<Receipt>,
 }
 
-impl Landed {
-    pub fn into_answer(self, py: Python<'_>) -> Result<Answer> {
-        let pipe = self.pipe.map(|pipe| Py::new(py, pipe)).transpose();
-        let pipe = pipe.map_err(|error| Error::Internal(error.to_string()))?;
-        let receipt = ReceiptCell(self.receipt);
-        Ok(Answer { status: self.status, headers: self.headers, body: self.body, pipe, receipt })
+/// A call that brought no answer.
+pub struct Failed {
+    pub error: Error,
+    pub receipt: Arc<Receipt>,
+}
+
+/// The answer, or an exception that carries the call's receipt.
+pub fn into_answer(py: Python<'_>, landed: Result<Landed, Failed>) -> PyResult<Answer> {
+    match landed {
+        Ok(Landed { status, headers, body, pipe, receipt }) => {
+            let pipe = pipe.map(|pipe| Py::new(py, pipe)).transpose()?;
+            Ok(Answer { status, headers, body, pipe, receipt: ReceiptCell(receipt) })
+        }
+        Err(Failed { error, receipt }) => {
+            let error = to_python(py, &error);
+            error.value(py).setattr("receipt", ReceiptCell(receipt))?;
+            Err(error)
+        }
     }
 }
 

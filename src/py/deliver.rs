@@ -10,14 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
-use super::call::Landed;
-use super::error::to_python;
+use super::call::{Failed, Landed, into_answer};
 use super::state::is_exiting;
-use crate::error::Result;
 
 /// What a future gets.
 pub enum Parcel {
-    Answer(Result<Landed>),
+    Answer(Result<Landed, Failed>),
     /// Something to look at has come in.
     Ready,
 }
@@ -90,11 +88,10 @@ impl LoopQueue {
             }
             let set_result = pyo3::intern!(py, "set_result");
             match parcel {
-                Parcel::Answer(landed) => match landed.and_then(|landed| landed.into_answer(py)) {
+                Parcel::Answer(landed) => match into_answer(py, landed) {
                     Ok(answer) => future.call_method1(set_result, (answer,))?,
                     Err(error) => {
-                        let error = to_python(py, &error).into_value(py);
-                        future.call_method1(pyo3::intern!(py, "set_exception"), (error,))?
+                        future.call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))?
                     }
                 },
                 Parcel::Ready => future.call_method1(set_result, (py.None(),))?,

@@ -35,8 +35,8 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Timeout { phase, cause: foreign } => {
             SendError::new_err((format!("{}_timeout", phase.name()), message, cause(py, foreign.as_ref())))
         }
-        Error::Connection { cause: foreign, .. } => {
-            SendError::new_err(("connection", message, cause(py, foreign.as_ref())))
+        Error::Connection { broken, cause: foreign, .. } => {
+            SendError::new_err((broken.name(), message, cause(py, foreign.as_ref())))
         }
         Error::Raised(foreign) => SendError::new_err(("raised", message, cause(py, Some(foreign)))),
         Error::FlightLost => SendError::new_err(("connection", message, None::<Py<PyAny>>)),

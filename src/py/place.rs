@@ -26,13 +26,15 @@ use crate::engine as core;
 use crate::exchange::{Endpoint, Request};
 use crate::key::encode::Encoder;
 use crate::key::json::JsonWriter;
+use crate::key::scan::Field;
 use crate::key::{self, Key};
 use crate::patience::{Limits, Patience};
 use crate::receipt::{Facts, Receipt};
 use crate::stages::cache::CacheStage;
 use crate::store::Entry;
-use crate::stream::{Kind, replay_events};
+use crate::stream::{Kind, replay, replay_events};
 use crate::upstream::Sender;
+use crate::upstream::http::can_send;
 
 /// Slots of an entry: the plain object is 0 or what the caller says, streams are these.
 const STREAM_SLOT: u32 = 101;
@@ -96,7 +98,10 @@ impl Place {
     ) -> PyResult<Self> {
         let prefix = prefix(&*engine.get().core(py)?, owner, &url, &headers);
         let guard = Guard::new(probes, watched, empty)?;
-        Ok(Self { shape, engine, ledger, guard, url: url.into(), headers: header_map(&headers), prefix })
+        let Some(headers) = header_map(&headers) else {
+            return Err(CoreError::new_err("a header that HTTP does not allow"));
+        };
+        Ok(Self { shape, engine, ledger, guard, url: url.into(), headers, prefix })
     }
 
     /// Whether the client is still as it was when this was made, and nobody stands between it and its transport.
@@ -153,6 +158,18 @@ impl Place {
         })
     }
 
+    /// Whether Rust can send there at all.
+    #[getter]
+    fn sendable(&self) -> bool {
+        can_send(&self.url)
+    }
+
+    /// The JSON that is sent for these arguments.
+    fn body<'py>(&self, py: Python<'py>, arguments: &Bound<'_, PyDict>) -> PyResult<Bound<'py, PyBytes>> {
+        let core = self.engine.get().core(py)?;
+        Ok(PyBytes::new(py, &self.json(arguments, &core)?.0))
+    }
+
     /// Where calls go.
     #[getter]
     fn url(&self) -> &str {
@@ -184,6 +201,15 @@ impl Place {
             all.insert(header, value);
         }
         Ok(all)
+    }
+
+    fn json(&self, arguments: &Bound<'_, PyDict>, core: &core::Engine) -> PyResult<(Vec<u8>, Vec<Field>)> {
+        let mut writer = JsonWriter::with_capacity(1024);
+        let rules = self.shape.get().rules(arguments.py(), core);
+        match write_call(arguments, &rules, &mut writer) {
+            Ok(_) => Ok(writer.finish()),
+            Err(_) => Err(CoreError::new_err("the arguments changed while they were read")),
+        }
     }
 
     fn endpoint(&self) -> Endpoint {
@@ -261,6 +287,13 @@ impl Hit {
         found.and_then(|(_, value)| value.to_str().ok())
     }
 
+    /// The bytes that a stream of this answer would bring.
+    fn event_stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let kind = Kind::of(self.entry.endpoint).ok_or_else(|| CoreError::new_err("no such stream"))?;
+        let body = serde_json::from_slice(&self.entry.body).map_err(|error| CoreError::new_err(error.to_string()))?;
+        Ok(PyBytes::new(py, &replay(kind, &body, self.include_usage)))
+    }
+
     /// The events that a stream of this answer would bring: a JSON array.
     fn events(&self) -> PyResult<String> {
         let kind = Kind::of(self.entry.endpoint).ok_or_else(|| CoreError::new_err("no such stream"))?;
@@ -312,12 +345,6 @@ impl Miss {
         self.delivery.stream
     }
 
-    /// The JSON that is sent.
-    #[getter]
-    fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, self.request(py, Vec::new())?.body()))
-    }
-
     /// Sends the call through the stages and blocks for the answer.
     fn ask(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Answer> {
         guarded(|| self.call(py, limits, headers)?.block(py, Arc::clone(&self.core)))
@@ -344,13 +371,7 @@ impl Miss {
 impl Miss {
     fn request(&self, py: Python<'_>, headers: CallHeaders) -> PyResult<Request> {
         let place = self.place.get();
-        let mut writer = JsonWriter::with_capacity(1024);
-        let rules = place.shape.get();
-        let written = write_call(self.arguments.bind(py), &rules.rules(py, &self.core), &mut writer);
-        if written.is_err() {
-            return Err(CoreError::new_err("the arguments changed while they were read"));
-        }
-        let (body, fields) = writer.finish();
+        let (body, fields) = place.json(self.arguments.bind(py), &self.core)?;
         let all = place.with_headers(headers.into_iter())?;
         let url = Arc::clone(&place.url);
         Ok(Request::from_parts(place.endpoint(), url, Arc::new(all), body.into(), fields, self.key))

@@ -17,7 +17,8 @@ use pyo3_async_runtimes::TaskLocals;
 use tokio::sync::mpsc;
 
 use super::error::foreign;
-use crate::error::{Error, Phase, Result};
+use super::state::next_id;
+use crate::error::{Broken, Error, Phase, Result};
 use crate::exchange::{Body, Response};
 use crate::patience::Patience;
 use crate::upstream::http::{events, is_event_stream};
@@ -38,12 +39,15 @@ enum Message {
 pub struct Completion {
     messages: mpsc::UnboundedSender<Message>,
     cancelled: Arc<AtomicBool>,
+    /// Names it, also for who must not hold it: when Python has dropped it, nothing will come any more.
+    #[pyo3(get)]
+    number: u64,
 }
 
 #[pymethods]
 impl Completion {
     fn head(&self, status: u16, headers: RawHeaders) {
-        let _ = self.messages.send(Message::Head(status, header_map(&headers)));
+        let _ = self.messages.send(Message::Head(status, header_map(&headers).unwrap_or_default()));
     }
 
     fn chunk(&self, chunk: &[u8]) {
@@ -63,7 +67,7 @@ impl Completion {
             "read_timeout" => timeout(Phase::Read),
             "write_timeout" => timeout(Phase::Write),
             "pool_timeout" => timeout(Phase::Pool),
-            "connection" => Error::Connection { message: message.into(), cause: Some(cause) },
+            "connection" => Error::Connection { broken: Broken::Read, message: message.into(), cause: Some(cause) },
             _ => Error::Raised(cause),
         };
         let _ = self.messages.send(Message::Failed(error));
@@ -77,7 +81,7 @@ impl Completion {
 }
 
 /// Adapter to an object with `start(url, headers, body, stream, completion)`: it returns None when a thread of its own
-/// does the work, or a coroutine for the client's event loop; and `cancel(completion)`.
+/// does the work, or a coroutine for the client's event loop; and `cancel(number of the completion)`.
 pub struct PythonSender {
     object: Py<PyAny>,
     locals: Option<TaskLocals>,
@@ -89,7 +93,7 @@ impl PythonSender {
         Self { object, locals }
     }
 
-    fn start(&self, py: Python<'_>, outgoing: &Parts, completion: Completion) -> PyResult<Py<Completion>> {
+    fn start(&self, py: Python<'_>, outgoing: &Parts, completion: Completion) -> PyResult<()> {
         let completion = Py::new(py, completion)?;
         let headers = PyList::empty(py);
         for (name, value) in &outgoing.headers {
@@ -100,12 +104,12 @@ impl PythonSender {
         let started = self
             .object
             .bind(py)
-            .call_method1("start", (&outgoing.url, headers, body, outgoing.stream, completion.clone_ref(py)))?;
+            .call_method1("start", (&outgoing.url, headers, body, outgoing.stream, completion))?;
         if let (Some(locals), false) = (&self.locals, started.is_none()) {
             // The coroutine reports through the completion; the future is only its way onto the loop.
             drop(pyo3_async_runtimes::into_future_with_locals(locals, started)?);
         }
-        Ok(completion)
+        Ok(())
     }
 }
 
@@ -119,7 +123,7 @@ struct Parts {
 /// Tells Python when nobody waits any more.
 struct Cancel {
     object: Py<PyAny>,
-    completion: Py<Completion>,
+    number: u64,
     cancelled: Arc<AtomicBool>,
     finished: bool,
 }
@@ -131,7 +135,7 @@ impl Drop for Cancel {
             return;
         }
         let _ = Python::try_attach(|py| {
-            let _ = self.object.bind(py).call_method1("cancel", (&self.completion,));
+            let _ = self.object.bind(py).call_method1("cancel", (self.number,));
         });
     }
 }
@@ -147,21 +151,27 @@ impl Sender for PythonSender {
         };
         let (sender, mut messages) = mpsc::unbounded_channel();
         let cancelled = Arc::new(AtomicBool::new(false));
-        let completion = Completion { messages: sender, cancelled: Arc::clone(&cancelled) };
+        let number = next_id();
+        let completion = Completion { messages: sender, cancelled: Arc::clone(&cancelled), number };
         // Entering the interpreter may have to wait: not on a worker that others need.
         let started = tokio::task::block_in_place(|| {
             Python::try_attach(|py| {
                 let started = self.start(py, &parts, completion);
                 started
-                    .map(|completion| (self.object.clone_ref(py), completion))
+                    .map(|()| self.object.clone_ref(py))
                     .map_err(|error| Error::Raised(foreign(py, error.into_value(py).bind(py).as_any())))
             })
         });
-        let (object, completion) = started.ok_or(Error::FlightLost)??;
-        let mut cancel = Cancel { object, completion, cancelled, finished: false };
+        let object = started.ok_or(Error::FlightLost)??;
+        let mut cancel = Cancel { object, number, cancelled, finished: false };
 
-        // The user's client has its own timeouts, by phase; ours would only be a second opinion.
-        let (status, headers) = match messages.recv().await {
+        // The user's client has its own timeouts, by phase. Ours is for a client that has stopped without a word: its
+        // event loop stands still.
+        let head = match patience.longest() {
+            Some(longest) => tokio::time::timeout(longest, messages.recv()).await.map_err(|_| Error::FlightLost)?,
+            None => messages.recv().await,
+        };
+        let (status, headers) = match head {
             Some(Message::Head(status, headers)) => (status, headers),
             Some(Message::Failed(error)) => {
                 cancel.finished = true;
@@ -191,7 +201,7 @@ impl Sender for PythonSender {
                 }
             });
             let body = Body::Stream(events(chunks, patience));
-            return Ok(Response { status, headers, body, usage_added: false, json: None, whole: Arc::default() });
+            return Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() });
         }
         let mut body = Vec::new();
         loop {
@@ -206,17 +216,15 @@ impl Sender for PythonSender {
             }
         }
         cancel.finished = true;
-        Ok(Response { status, headers, body: Body::Full(body.into()), usage_added: false, json: None, whole: Arc::default() })
+        Ok(Response { status, headers, body: Body::Full(body.into()), usage_added: false, whole: Arc::default() })
     }
 }
 
-/// Names and values that HTTP does not allow are left out; httpx would have refused to send them.
-pub fn header_map(raw: &RawHeaders) -> HeaderMap {
+/// None when HTTP does not allow one of them: the http library of the client says so best.
+pub fn header_map(raw: &RawHeaders) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(raw.len());
     for (name, value) in raw {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-            headers.append(name, value);
-        }
+        headers.append(HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value).ok()?);
     }
-    headers
+    Some(headers)
 }

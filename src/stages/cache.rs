@@ -138,12 +138,15 @@ impl CacheStage {
                 Ok(replayed(&entry, request))
             }
             Boarding::Leads(seat) => {
+                if cx.mode.writes() {
+                    seat.flight.set_stores();
+                }
                 self.counters.misses.fetch_add(1, Ordering::Relaxed);
                 cx.receipt.update(|facts| facts.outcome = Some(Outcome::Miss));
                 let work = flight::Work {
                     flight: Arc::clone(&seat.flight),
                     listed: cx.mode.reads().then(|| Arc::clone(&self.flights)),
-                    store: cx.mode.writes().then(|| self.store.clone()),
+                    store: self.store.clone(),
                     counters: Arc::clone(&self.counters),
                     ttl: self.lifetime(cx),
                     key,
@@ -153,6 +156,9 @@ impl CacheStage {
                 flight::land(seat, &cx, request, Outcome::Miss).await
             }
             Boarding::Joined(seat) => {
+                if cx.mode.writes() {
+                    seat.flight.set_stores();
+                }
                 cx.receipt.update(|facts| facts.outcome = Some(Outcome::Joined));
                 flight::land(seat, cx, request, Outcome::Joined).await
             }
@@ -185,7 +191,10 @@ impl Stage for CacheStage {
                 Err(Error::FlightLost) => return bypass(cx, request, next).await,
                 Err(error) => {
                     note_call(cx, request.endpoint, Outcome::Error, None, None);
-                    cx.receipt.update(|facts| facts.complete = true);
+                    cx.receipt.update(|facts| {
+                        facts.outcome = Some(Outcome::Error);
+                        facts.complete = true;
+                    });
                     return Err(error);
                 }
                 landed => return landed,
@@ -232,7 +241,6 @@ fn replayed(entry: &Entry, request: &Request) -> Response {
         headers,
         body: Body::Full(entry.body.clone()),
         usage_added: false,
-        json: None,
         whole: Arc::default(),
     };
     if request.is_stream() { streamed(stored, request) } else { stored }

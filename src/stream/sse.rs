@@ -1,6 +1,7 @@
 //! Server-sent events (WHATWG HTML, 9.2), split at any byte. What the events mean is in `chat.rs` and `responses.rs`.
 
 use std::mem;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,9 +10,9 @@ use bytes::{Bytes, BytesMut};
 pub struct Event {
     /// The bytes as they came; all events' bytes put together are the stream.
     pub raw: Bytes,
-    pub event: Option<String>,
-    /// The data lines, joined.
-    pub data: String,
+    pub event: Option<Arc<str>>,
+    /// The data lines, joined. Shared by all who read the event.
+    pub data: Arc<str>,
     /// Whether a reader gets to see it: comments alone are no event, nor is one that the stream's end cut off.
     pub dispatched: bool,
 }
@@ -21,7 +22,7 @@ impl Event {
     pub fn encode(event: Option<&str>, data: &str) -> Self {
         let mut raw = String::new();
         write(&mut raw, event, data);
-        Self { raw: raw.into(), event: event.map(str::to_owned), data: data.to_owned(), dispatched: true }
+        Self { raw: raw.into(), event: event.map(Into::into), data: data.into(), dispatched: true }
     }
 }
 
@@ -103,10 +104,11 @@ impl Decoder {
         let raw = self.buffer.split_to(self.seen).freeze();
         self.seen = 0;
         self.line = 0;
-        let event = self.event.take().filter(|event| !event.is_empty());
+        let event = self.event.take().filter(|event| !event.is_empty()).map(Into::into);
         let dispatched = mem::take(&mut self.has_data) || event.is_some();
         // Bytes that are not UTF-8 raise in the SDK; here they must not pass for an answer.
-        let data = String::from_utf8(mem::take(&mut self.data)).unwrap_or_else(|_| "\u{FFFD}".to_owned());
+        let data = std::str::from_utf8(&self.data).unwrap_or("\u{FFFD}").into();
+        self.data.clear();
         Event { raw, event, data, dispatched }
     }
 

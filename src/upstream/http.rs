@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http::HeaderMap;
+use reqwest::{Method, Url};
 
-use crate::error::{Error, Phase, Result};
+use crate::error::{Broken, Error, Phase, Result};
 use crate::exchange::{Body, EventStream, Response};
 use crate::patience::Patience;
 use crate::stream::sse::Decoder;
@@ -24,15 +25,29 @@ const PIECE: usize = 256 * 1024;
 const MOST_CLIENTS: usize = 16;
 
 /// Set by the connection and by reqwest; a copy of the SDK's would be wrong.
-const CONNECTION_HEADERS: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "accept-encoding"];
+const CONNECTION_HEADERS: [&str; 4] = ["host", "connection", "content-length", "transfer-encoding"];
 
 /// Shared by all clients of the process.
 #[derive(Default)]
 pub struct HttpSender {
     clients: Mutex<Vec<(Option<Duration>, reqwest::Client)>>,
+    /// The URL that was used last: reading one takes as long as looking an answer up.
+    url: Mutex<Option<(String, Url)>>,
 }
 
 impl HttpSender {
+    fn url(&self, text: &str) -> Result<Url> {
+        let mut last = self.url.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, url)) = &*last
+            && known == text
+        {
+            return Ok(url.clone());
+        }
+        let url = Url::parse(text).map_err(|error| Error::Internal(format!("url: {error}")))?;
+        *last = Some((text.to_owned(), url.clone()));
+        Ok(url)
+    }
+
     fn client(&self, connect: Option<Duration>) -> Result<reqwest::Client> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, client)) = clients.iter().find(|(timeout, _)| *timeout == connect) {
@@ -67,17 +82,20 @@ impl Sender for HttpSender {
         for name in CONNECTION_HEADERS {
             headers.remove(name);
         }
-        let mut request = client.post(outgoing.url).headers(headers);
-        request = if outgoing.body.len() > PIECE {
-            let length = outgoing.body.len();
-            request
-                .header(http::header::CONTENT_LENGTH, length)
-                .body(reqwest::Body::wrap_stream(pieces(outgoing.body, Arc::clone(&patience))))
+        let mut request = reqwest::Request::new(Method::POST, self.url(outgoing.url)?);
+        let body = if outgoing.body.len() > PIECE {
+            headers.insert(http::header::CONTENT_LENGTH, outgoing.body.len().into());
+            patience.writes(true);
+            reqwest::Body::wrap_stream(pieces(outgoing.body, Arc::clone(&patience)))
         } else {
-            request.body(outgoing.body)
+            outgoing.body.into()
         };
-        let response = in_time(&patience, request.send()).await?.map_err(|error| transport_error(&error))?;
-        patience.touch();
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body);
+        let response = in_time(&patience, client.execute(request)).await;
+        // Also when the upstream answers before it has read it all.
+        patience.writes(false);
+        let response = response?.map_err(|error| transport_error(&error))?;
 
         let status = response.status().as_u16();
         let headers = response.headers().clone();
@@ -86,7 +104,7 @@ impl Sender for HttpSender {
         } else {
             Body::Full(whole(response.bytes_stream(), &patience).await?)
         };
-        Ok(Response { status, headers, body, usage_added: false, json: None, whole: Arc::default() })
+        Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() })
     }
 }
 
@@ -102,6 +120,7 @@ pub fn is_event_stream(status: u16, headers: &HeaderMap) -> bool {
 fn pieces(body: Bytes, patience: Arc<Patience>) -> impl Stream<Item = Result<Bytes, std::io::Error>> {
     stream::unfold((body, patience), |(mut rest, patience)| async move {
         if rest.is_empty() {
+            patience.writes(false);
             return None;
         }
         patience.touch();
@@ -213,7 +232,7 @@ pub async fn in_time<T>(patience: &Patience, work: impl Future<Output = T>) -> R
         let deadline = patience.stalls_at();
         let stalled = async {
             match deadline {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
+                Some((at, _)) => tokio::time::sleep_until(at.into()).await,
                 None => std::future::pending().await,
             }
         };
@@ -221,8 +240,8 @@ pub async fn in_time<T>(patience: &Patience, work: impl Future<Output = T>) -> R
             biased;
             result = &mut work => return Ok(result),
             () = stalled => {
-                if patience.stalls_at().is_some_and(|at| at <= Instant::now()) {
-                    return Err(Error::timeout(Phase::Read));
+                if let Some((_, phase)) = patience.stalls_at().filter(|(at, _)| *at <= Instant::now()) {
+                    return Err(Error::timeout(phase));
                 }
             }
             _ = changed.changed() => {}
@@ -237,8 +256,35 @@ fn transport_error(error: &reqwest::Error) -> Error {
     match (error.is_timeout(), error.is_connect()) {
         (true, true) => Error::timeout(Phase::Connect),
         (true, false) => Error::timeout(Phase::Read),
+        (false, true) => Error::broken(Broken::Connect, chain(error)),
+        _ if error.is_redirect() => Error::broken(Broken::Redirects, chain(error)),
+        _ if breaks_protocol(error) => Error::broken(Broken::Protocol, chain(error)),
         _ => Error::connection(chain(error)),
     }
+}
+
+/// Whether the upstream closed in the middle of an answer, or sent what is no HTTP.
+fn breaks_protocol(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(hyper) = inner.downcast_ref::<hyper::Error>()
+            && (hyper.is_incomplete_message() || hyper.is_parse())
+        {
+            return true;
+        }
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::UnexpectedEof;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// Whether a request can go to `url` from here at all; the SDK says what is wrong with one that cannot.
+pub fn can_send(url: &str) -> bool {
+    // A user and password in it would be sent in another way than httpx sends them.
+    Url::parse(url)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none())
 }
 
 /// The message with its causes, without the URL, which may carry a secret in its query.

@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::Stream;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::context::Context;
 use crate::error::Result;
@@ -34,8 +35,9 @@ pub struct Meter {
 
 /// The few fields that money needs; the rest of a body is skipped, not parsed.
 #[derive(Deserialize)]
-struct Seen {
-    model: Option<Value>,
+struct Seen<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
     usage: Option<Value>,
     service_tier: Option<Value>,
 }
@@ -60,7 +62,7 @@ impl Meter {
         }
         match response.body {
             Body::Full(bytes) => {
-                response.json = self.charge_body(&bytes);
+                self.charge_body(&bytes);
                 response.body = Body::Full(bytes);
             }
             Body::Stream(events) => {
@@ -77,20 +79,13 @@ impl Meter {
         response
     }
 
-    /// Returns what was read, for others who want to look.
-    fn charge_body(&self, body: &Bytes) -> Option<Arc<Value>> {
+    fn charge_body(&self, body: &Bytes) {
         // What is not JSON has no usage and no answer; the SDK raises on it.
-        let value = if self.endpoint == Endpoint::Embeddings {
-            // Of megabytes of vectors nobody wants a tree.
-            let seen = serde_json::from_slice::<Seen>(body).ok()?;
-            json!({"model": seen.model, "usage": seen.usage, "service_tier": seen.service_tier})
-        } else {
-            serde_json::from_slice::<Value>(body).ok()?
-        };
-        let model = value.get("model").and_then(Value::as_str).map(Into::into);
-        let usage = Usage::from_body(self.endpoint, &value).unwrap_or_else(|| self.estimate(body.len() as u64));
-        self.charge(model, usage);
-        (self.endpoint != Endpoint::Embeddings).then(|| Arc::new(value))
+        let Ok(seen) = serde_json::from_slice::<Seen<'_>>(body) else { return };
+        let model = seen.model.and_then(|model| serde_json::from_str::<Arc<str>>(model.get()).ok());
+        let tier = seen.service_tier.as_ref().and_then(Value::as_str);
+        let usage = seen.usage.and_then(|usage| Usage::new(self.endpoint, &usage, tier));
+        self.charge(model, usage.unwrap_or_else(|| self.estimate(body.len() as u64)));
     }
 
     fn estimate(&self, characters: u64) -> Usage {
@@ -138,10 +133,7 @@ impl Metered {
         let model = assembler.model().map(Into::into);
         let usage = assembler
             .usage()
-            .and_then(|usage| {
-                let tier = assembler.service_tier();
-                Usage::from_body(self.meter.endpoint, &json!({"usage": usage, "service_tier": tier}))
-            })
+            .and_then(|usage| Usage::new(self.meter.endpoint, &usage, assembler.service_tier().as_deref()))
             .unwrap_or_else(|| self.meter.estimate(assembler.text_len() as u64));
         self.meter.charge(model, usage);
         if ended

@@ -42,7 +42,7 @@ pub trait Sender: Send + Sync {
 /// The end of the pipeline.
 pub struct Upstream {
     prices: Arc<PriceTable>,
-    /// URLs that answered 400 when they were asked for a usage chunk.
+    /// URLs that refuse requests that ask for a usage chunk.
     refuses_usage: Mutex<HashSet<Arc<str>>>,
 }
 
@@ -65,6 +65,7 @@ impl Upstream {
     pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
         let mut usage_added = self.adds_usage(&request);
         let mut sent = if usage_added { with_usage(&request) } else { request.clone() };
+        let mut refused = false;
         let mut retries = 0_u32;
         loop {
             cx.patience.touch();
@@ -78,11 +79,15 @@ impl Upstream {
             };
             let wish = match cx.sender.send(outgoing, Arc::clone(&cx.patience)).await {
                 Ok(mut response) => {
-                    if usage_added && response.status == 400 && mentions_stream_options(&response.body) {
-                        self.remember_refusal(&request.url);
+                    if usage_added && matches!(response.status, 400 | 422) {
+                        // Our own addition may be what it refuses: the caller's request, as it is, tells.
                         usage_added = false;
+                        refused = true;
                         sent = request.clone();
                         continue;
+                    }
+                    if refused && response.is_success() {
+                        self.remember_refusal(&request.url);
                     }
                     response.usage_added = usage_added;
                     let verdict = judge(response.status, &response.headers, SystemTime::now());
@@ -157,12 +162,6 @@ fn attempt_headers(request: &Request, retries: u32) -> HeaderMap {
         headers.insert(COUNT, HeaderValue::from(retries));
     }
     headers
-}
-
-fn mentions_stream_options(body: &Body) -> bool {
-    let text = full(body);
-    let text = String::from_utf8_lossy(&text);
-    text.contains("stream_options") || text.contains("include_usage")
 }
 
 fn full(body: &Body) -> Bytes {

@@ -146,7 +146,7 @@ def test_fork_in_the_middle_of_a_stream(upstream: Upstream) -> None:
         print("parent", "".join(c.choices[0].delta.content or "" for c in stream))
         """,
     )
-    assert out.splitlines() == ["child CoreError True", "parent a long answer"]
+    assert out.splitlines() == ["child FarthingError True", "parent a long answer"]
 
 
 @unix

@@ -27,7 +27,7 @@ fn usage_of_the_endpoints() {
         "prompt_tokens_details": {"cached_tokens": 40, "audio_tokens": 5},
         "completion_tokens_details": {"reasoning_tokens": 20, "audio_tokens": 2},
     }, "service_tier": "flex"});
-    let usage = Usage::from_body(Endpoint::Chat, &chat).unwrap();
+    let usage = usage_of(Endpoint::Chat, &chat).unwrap();
     assert_eq!((usage.prompt, usage.completion, usage.cached, usage.reasoning), (100, 50, 40, 20));
     assert_eq!((usage.audio_prompt, usage.audio_completion, usage.service_tier.as_deref()), (5, 2, Some("flex")));
 
@@ -35,17 +35,17 @@ fn usage_of_the_endpoints() {
         "input_tokens": 10, "output_tokens": 5,
         "input_tokens_details": {"cached_tokens": 4}, "output_tokens_details": {"reasoning_tokens": 3},
     }});
-    let usage = Usage::from_body(Endpoint::Responses, &responses).unwrap();
+    let usage = usage_of(Endpoint::Responses, &responses).unwrap();
     assert_eq!((usage.prompt, usage.completion, usage.cached, usage.reasoning), (10, 5, 4, 3));
 
     let embeddings = json!({"usage": {"prompt_tokens": 8, "total_tokens": 8}});
-    let usage = Usage::from_body(Endpoint::Embeddings, &embeddings).unwrap();
+    let usage = usage_of(Endpoint::Embeddings, &embeddings).unwrap();
     assert_eq!((usage.prompt, usage.completion), (8, 0));
 }
 
 #[test]
 fn usage_as_other_providers_write_it() {
-    let read = |usage| Usage::from_body(Endpoint::Chat, &json!({ "usage": usage }));
+    let read = |usage| usage_of(Endpoint::Chat, &json!({ "usage": usage }));
     let deepseek = read(json!({"prompt_tokens": 10, "completion_tokens": 1, "prompt_cache_hit_tokens": 6})).unwrap();
     assert_eq!(deepseek.cached, 6);
     let moonshot = read(json!({"prompt_tokens": 10, "completion_tokens": 1, "cached_tokens": 7})).unwrap();
@@ -60,6 +60,10 @@ fn usage_as_other_providers_write_it() {
     for nothing in [json!(null), json!({}), json!([]), json!("x"), json!({"prompt_tokens": "5"})] {
         assert_eq!(read(nothing.clone()), None, "{nothing}");
     }
+}
+
+fn usage_of(endpoint: Endpoint, body: &serde_json::Value) -> Option<Usage> {
+    Usage::new(endpoint, body.get("usage")?, body.get("service_tier").and_then(|tier| tier.as_str()))
 }
 
 fn charge(model: &str, tokens: u64, units: Option<i128>, stage: &'static str) -> Charge {

@@ -13,7 +13,7 @@ fn decode(pieces: &[&[u8]]) -> Vec<Event> {
 }
 
 fn shown(events: &[Event]) -> Vec<(Option<String>, String)> {
-    events.iter().filter(|event| event.dispatched).map(|event| (event.event.clone(), event.data.clone())).collect()
+    events.iter().filter(|event| event.dispatched).map(|event| (event.event.as_deref().map(str::to_owned), event.data.to_string())).collect()
 }
 
 fn assemble(kind: Kind, bytes: &[u8]) -> Option<Value> {

@@ -1,5 +1,6 @@
 //! One shared call: the work that fills the flight's log, and how each waiter reads its own answer out of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderValue, header};
-use serde_json::Value;
 
 use super::{Counters, note_call, rules, streamed};
 use crate::context::Context;
@@ -25,13 +25,16 @@ use crate::stream::sse::Event;
 /// How long a connection is read on when the answer is complete.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
+/// Events that a reader takes in one look.
+const MOST_AT_ONCE: usize = 64;
+
 /// What the task of a flight needs.
 pub struct Work {
     pub flight: Arc<Flight>,
     /// The list that it stands on until it has landed.
     pub listed: Option<Arc<Flights>>,
-    /// Where a good answer goes; None = nowhere.
-    pub store: Option<MemoryStore>,
+    /// Where a good answer goes, if anybody wants it stored.
+    pub store: MemoryStore,
     pub counters: Arc<Counters>,
     pub ttl: Option<Duration>,
     pub key: Key,
@@ -76,7 +79,7 @@ impl Work {
             // Head and end in one: nobody is woken for half an answer.
             Body::Full(body) => {
                 // Before the flight leaves the list: whoever does not find the flight finds the answer.
-                self.keep(cx, request, &head, &body, response.json.as_deref());
+                self.keep(cx, request, &head, &body);
                 Ok((head, End::Full(body)))
             }
             Body::Stream(mut events) => {
@@ -85,7 +88,7 @@ impl Work {
                 let mut settle = || {
                     let whole = response.whole.get();
                     if let Some(body) = whole.filter(|_| !std::mem::replace(&mut settled, true)) {
-                        self.keep(cx, request, &head, body, None);
+                        self.keep(cx, request, &head, body);
                         self.set_bill(cx);
                         // Whoever reads the last event may leave then; the work is done, not cancelled.
                         self.flight.set_answered();
@@ -111,9 +114,8 @@ impl Work {
         }
     }
 
-    fn keep(&self, cx: &Context, request: &Request, head: &Head, body: &Bytes, json: Option<&Value>) {
-        let Some(store) = &self.store else { return };
-        if head.status != 200 || !rules::is_good_answer(request.endpoint, body, json, rules::sets_limit(request)) {
+    fn keep(&self, cx: &Context, request: &Request, head: &Head, body: &Bytes) {
+        if !self.flight.stores() || head.status != 200 || !rules::is_good_answer(request.endpoint, body, rules::sets_limit(request)) {
             return;
         }
         let facts = cx.receipt.facts();
@@ -128,7 +130,7 @@ impl Work {
             cx.tag.clone(),
             self.ttl,
         );
-        store.put(self.key, Arc::new(entry));
+        self.store.put(self.key, Arc::new(entry));
         self.counters.stored.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -155,7 +157,6 @@ pub async fn land(seat: Seat, cx: &Context, request: &Request, outcome: Outcome)
         headers: head.headers,
         body: Body::Full(Bytes::new()),
         usage_added: head.usage_added,
-        json: None,
         whole: Arc::default(),
     };
     if wants_stream && head.streams {
@@ -208,27 +209,27 @@ fn read_events(
     request: Request,
     outcome: Outcome,
 ) -> impl futures_util::Stream<Item = Result<Event>> + Send {
-    let reader = Reader { seat, cx, request, outcome, at: 0, bytes: 0, over: false, settled: false };
+    let reader = Reader { seat, cx, request, outcome, at: 0, bytes: 0, ready: VecDeque::new(), over: false, settled: false };
     stream::unfold(reader, |mut reader| async move {
         if reader.over {
             return None;
         }
+        if let Some(event) = reader.next() {
+            return Some((Ok(event), reader));
+        }
         let at = reader.at;
-        let next = |log: &Log| match (log.events.get(at), &log.end) {
-            (Some(event), _) => Some(Ok(Some(event.clone()))),
-            (None, Some(Err(error))) => Some(Err(error.clone())),
-            (None, Some(Ok(_))) => Some(Ok(None)),
-            (None, None) => None,
+        // As many as there are: looking costs more than taking.
+        let next = |log: &Log| match (log.events.get(at..).unwrap_or_default(), &log.end) {
+            ([], Some(Err(error))) => Some(Err(error.clone())),
+            ([], Some(Ok(_))) => Some(Ok(None)),
+            ([], None) => None,
+            (events, _) => Some(Ok(Some(events.iter().take(MOST_AT_ONCE).cloned().collect::<VecDeque<_>>()))),
         };
         match reader.seat.wait(next).await {
-            Ok(Waited::Ready(Some(event))) => {
-                reader.at += 1;
-                reader.bytes += event.raw.len() as u64;
-                reader.seat.flight.take(reader.bytes);
-                if Kind::of(reader.request.endpoint).is_some_and(|kind| kind.is_end(&event)) {
-                    reader.settle(reader.outcome);
-                }
-                Some((Ok(event), reader))
+            Ok(Waited::Ready(Some(events))) => {
+                reader.at += events.len();
+                reader.ready = events;
+                reader.next().map(|event| (Ok(event), reader))
             }
             Ok(Waited::Ready(None) | Waited::GaveUp(..)) => {
                 reader.settle(reader.outcome);
@@ -254,13 +255,26 @@ struct Reader {
     cx: Context,
     request: Request,
     outcome: Outcome,
+    /// Events taken out of the log.
     at: usize,
+    /// Those of them that were not handed on yet, and the bytes of those that were.
+    ready: VecDeque<Event>,
     bytes: u64,
     over: bool,
     settled: bool,
 }
 
 impl Reader {
+    fn next(&mut self) -> Option<Event> {
+        let event = self.ready.pop_front()?;
+        self.bytes += event.raw.len() as u64;
+        self.seat.flight.take(self.bytes);
+        if Kind::of(self.request.endpoint).is_some_and(|kind| kind.is_end(&event)) {
+            self.settle(self.outcome);
+        }
+        Some(event)
+    }
+
     fn settle(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.settled, true) {
             settle(&self.seat, &self.cx, &self.request, outcome);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use serde_json::value::RawValue;
 
 use crate::exchange::{Endpoint, Request};
@@ -12,8 +12,16 @@ use crate::exchange::{Endpoint, Request};
 /// Request fields that tie a call to state on the server.
 const STATE_FIELDS: [&str; 2] = ["previous_response_id", "conversation"];
 
-/// Request fields whose effect or answer is not in the request: a web search, audio out (large, and each one expires).
-const EFFECT_FIELDS: [&str; 2] = ["web_search_options", "audio"];
+/// Request fields whose effect or answer is not in the request: a web search (OpenAI, xAI, OpenRouter, Qwen, Zhipu), audio
+/// out (large, and each one expires).
+const EFFECT_FIELDS: [&str; 6] =
+    ["web_search_options", "search_parameters", "plugins", "enable_search", "web_search", "audio"];
+
+/// Models that search the web by themselves: `gpt-4o-search-preview`, `gpt-5-search-api`; Perplexity's; OpenRouter's suffix.
+fn searches(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    name.contains("-search-") || name.starts_with("sonar") || name.ends_with(":online")
+}
 
 /// Whether a request may be looked up, shared and stored at all.
 pub fn is_cacheable(request: &Request, deterministic_only: bool) -> bool {
@@ -34,6 +42,15 @@ pub fn is_cacheable(request: &Request, deterministic_only: bool) -> bool {
     if request.endpoint == Endpoint::Responses
         && request.has("prompt")
         && request.get::<Value>("prompt").is_none_or(|prompt| !prompt.get("version").is_some_and(Value::is_string))
+    {
+        return false;
+    }
+    if request.model().is_some_and(|model| searches(&model)) {
+        return false;
+    }
+    // Items that the server holds.
+    if request.endpoint == Endpoint::Responses
+        && request.raw("input").is_some_and(|input| memmem(input, b"\"item_reference\""))
     {
         return false;
     }
@@ -69,28 +86,87 @@ pub fn sets_limit(request: &Request) -> bool {
 }
 
 /// Whether a plain body is a complete, good answer.
-/// `json`: the same body, if somebody has read it already.
-pub fn is_good_answer(endpoint: Endpoint, body: &[u8], json: Option<&Value>, user_set_limit: bool) -> bool {
+pub fn is_good_answer(endpoint: Endpoint, body: &[u8], user_set_limit: bool) -> bool {
     if endpoint == Endpoint::Embeddings {
         return good_embeddings(body);
     }
-    let read;
-    let body = match json {
-        Some(json) => json,
-        None => match serde_json::from_slice::<Value>(body) {
-            Ok(value) => {
-                read = value;
-                &read
-            }
-            Err(_) => return false,
-        },
-    };
+    if is_plainly_good(endpoint, body) {
+        return true;
+    }
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
     if body.get("error").is_some_and(|error| !error.is_null()) {
         return false;
     }
     match endpoint {
-        Endpoint::Chat => good_chat(body, user_set_limit),
-        Endpoint::Responses => good_response(body, user_set_limit),
+        Endpoint::Chat => good_chat(&body, user_set_limit),
+        Endpoint::Responses => good_response(&body, user_set_limit),
+        Endpoint::Embeddings | Endpoint::Other => false,
+    }
+}
+
+/// The usual answer, a text that ended by itself, told without building a tree of it. False: a closer look is needed.
+fn is_plainly_good(endpoint: Endpoint, body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Chat<'a> {
+        error: Option<IgnoredAny>,
+        #[serde(borrow)]
+        choices: Vec<Choice<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Choice<'a> {
+        #[serde(borrow)]
+        finish_reason: Cow<'a, str>,
+        #[serde(borrow)]
+        message: Message<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow)]
+        content: Cow<'a, str>,
+        refusal: Option<IgnoredAny>,
+        tool_calls: Option<IgnoredAny>,
+        function_call: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Response<'a> {
+        error: Option<IgnoredAny>,
+        #[serde(borrow)]
+        status: Cow<'a, str>,
+        #[serde(borrow)]
+        output: Vec<Item<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Item<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        content: Vec<Part<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Part<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        text: Cow<'a, str>,
+    }
+    let said = |choice: &Choice<'_>| {
+        let Message { content, refusal, tool_calls, function_call } = &choice.message;
+        let text_alone = refusal.is_none() && tool_calls.is_none() && function_call.is_none();
+        choice.finish_reason == "stop" && text_alone && !content.is_empty()
+    };
+    let told = |item: &Item<'_>| {
+        let texts = item.content.iter().all(|part| part.kind == "output_text" && !part.text.is_empty());
+        item.kind == "message" && texts && !item.content.is_empty()
+    };
+    match endpoint {
+        Endpoint::Chat => serde_json::from_slice::<Chat<'_>>(body)
+            .is_ok_and(|body| body.error.is_none() && !body.choices.is_empty() && body.choices.iter().all(said)),
+        Endpoint::Responses => serde_json::from_slice::<Response<'_>>(body).is_ok_and(|body| {
+            body.error.is_none()
+                && body.status == "completed"
+                && !body.output.is_empty()
+                && body.output.iter().all(told)
+        }),
         Endpoint::Embeddings | Endpoint::Other => false,
     }
 }
@@ -127,14 +203,13 @@ fn good_chat(body: &Value, user_set_limit: bool) -> bool {
             let Some(message) = choice.get("message") else { return false };
             let calls = message.get("tool_calls").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             let legacy = message.get("function_call").filter(|call| !call.is_null());
-            let arguments_parse = calls
+            let calls_are_whole = calls
                 .iter()
-                .filter(|call| call.get("function").is_some())
-                .map(|call| call.pointer("/function/arguments"))
-                .chain(legacy.map(|call| call.get("arguments")))
-                .all(is_json_text);
+                .filter_map(|call| call.get("function"))
+                .chain(legacy)
+                .all(|function| !is_empty(function.get("name")) && is_object_text(function.get("arguments")));
             let says_something = !is_empty(message.get("content")) || !calls.is_empty() || legacy.is_some();
-            finished && is_empty(message.get("refusal")) && arguments_parse && says_something
+            finished && is_empty(message.get("refusal")) && calls_are_whole && says_something
         })
 }
 
@@ -159,7 +234,7 @@ fn good_response(body: &Value, user_set_limit: bool) -> bool {
                 says_something |= parts.iter().any(|part| !is_empty(part.get("text")));
             }
             Some("function_call") => {
-                if !is_json_text(item.get("arguments")) {
+                if !is_object_text(item.get("arguments")) {
                     return false;
                 }
                 says_something = true;
@@ -173,10 +248,14 @@ fn good_response(body: &Value, user_set_limit: bool) -> bool {
     complete && says_something
 }
 
-/// An empty argument text is how some servers write "no arguments".
-fn is_json_text(text: Option<&Value>) -> bool {
+fn memmem(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+/// The arguments of a call are an object. An empty text is how some servers write "no arguments".
+fn is_object_text(text: Option<&Value>) -> bool {
     match text {
-        Some(Value::String(text)) => text.is_empty() || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok(),
+        Some(Value::String(text)) => text.is_empty() || serde_json::from_str::<Map<String, Value>>(text).is_ok(),
         Some(Value::Object(_)) | None | Some(Value::Null) => true,
         Some(_) => false,
     }
