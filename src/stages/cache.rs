@@ -212,6 +212,7 @@ pub async fn bypass(cx: &Context, request: Request, next: Next) -> Result<Respon
         Ok(response) if response.is_success() => Outcome::Bypass,
         _ => Outcome::Error,
     };
+    cx.receipt.update(|facts| facts.outcome = Some(outcome));
     note_call(cx, endpoint, outcome, None, None);
     result
 }

@@ -192,6 +192,7 @@ fn settle(seat: &Seat, cx: &Context, request: &Request, outcome: Outcome) {
     let bill = if outcome == Outcome::Joined { seat.flight.bill() } else { Bill::default() };
     cx.receipt.update(|facts| {
         facts.complete = true;
+        facts.outcome = Some(outcome);
         if outcome == Outcome::Joined {
             facts.model_answered = bill.model_answered;
             facts.usage.clone_from(&bill.usage);
