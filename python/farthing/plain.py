@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from openai import AsyncStream, Stream
 from openai._legacy_response import LegacyAPIResponse
@@ -54,14 +54,14 @@ class Kind:
         """Makes the object of an answer."""
         # A model's validator is made when it is first needed.
         self.made.model_rebuild()
-        return _core.Builder(self.made.__pydantic_validator__.validate_json)
+        return _core.Builder(self.made.__pydantic_validator__.validate_json, _reached(self.made, {}))
 
     @functools.cache  # noqa: B019
     def chunk_builder(self) -> _core.Builder:
         """Makes the object of a stream's event."""
         import pydantic
 
-        return _core.Builder(pydantic.TypeAdapter(self.chunk).validator.validate_json)
+        return _core.Builder(pydantic.TypeAdapter(self.chunk).validator.validate_json, _reached(self.chunk, {}))
 
     @functools.cache  # noqa: B019
     def options(self) -> Any:
@@ -82,6 +82,31 @@ class Kind:
             if vector is not None:
                 item.embedding = vector
         return made
+
+
+def _reached(kind: Any, known: dict[type, tuple[str, ...]]) -> dict[type, tuple[str, ...]]:
+    """The models that the SDK's `construct` makes of a type, each with the fields through which it goes on."""
+    inner = _plain_type(kind)
+    if isinstance(inner, type) and issubclass(inner, BaseModel) and inner not in known:
+        fields = {name: _plain_type(field.annotation) for name, field in inner.model_fields.items()}
+        known[inner] = tuple(name for name, of in fields.items() if isinstance(of, type) and issubclass(of, BaseModel))
+        for name in known[inner]:
+            _reached(fields[name], known)
+    return known
+
+
+def _plain_type(kind: Any) -> Any:
+    """What is in a list, a dict or an annotation; a union stays one, for `construct` does not look into it."""
+    while True:
+        if hasattr(kind, "__value__"):
+            kind = kind.__value__
+        origin, inner = get_origin(kind), get_args(kind)
+        if origin is Annotated:
+            kind = inner[0]
+        elif origin in (list, dict) and inner:
+            kind = inner[-1]
+        else:
+            return kind
 
 
 CHAT = Kind("chat", "/chat/completions", ChatCompletion, ChatCompletionChunk)

@@ -67,8 +67,7 @@ fn dict<'py>(members: &Bound<'py, PyDict>, bytes: &mut usize) -> PyResult<Bound<
     Ok(copy)
 }
 
-/// Whether a type is one of pydantic's models.
-pub fn is_model(kind: &Bound<'_, PyType>) -> PyResult<bool> {
+fn is_model(kind: &Bound<'_, PyType>) -> PyResult<bool> {
     let py = kind.py();
     let base = MODEL.get_or_try_init(py, || {
         PyResult::Ok(py.import("pydantic")?.getattr("BaseModel")?.cast_into::<PyType>().map_err(PyErr::from)?.unbind())

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -21,12 +20,11 @@ use super::wait::block;
 use crate::error::{Error, Result};
 use crate::exchange::EventStream;
 use crate::stream::Kind;
+use crate::stream::LONGEST_GOODBYE;
 use crate::stream::sse::Event;
 
 /// The task waits while more than this lies unread.
 const MOST_UNREAD: usize = 1 << 20;
-/// How long a connection is read on when the answer is complete.
-const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Contents {

@@ -5,11 +5,16 @@ pub mod chat;
 pub mod responses;
 pub mod sse;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::Value;
 
 use crate::exchange::Endpoint;
 use sse::Event;
+
+/// How long a connection is read on when the answer is complete, so that it can be used again: as long as the SDK does it.
+pub const LONGEST_GOODBYE: Duration = Duration::from_millis(100);
 
 /// The two shapes of streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,11 +19,8 @@ use crate::pipeline::Next;
 use crate::single_flight::{Bill, End, Flight, Flights, Head, Landing, Log, Seat, Waited};
 use crate::store::Entry;
 use crate::store::memory::MemoryStore;
-use crate::stream::Kind;
+use crate::stream::{Kind, LONGEST_GOODBYE};
 use crate::stream::sse::Event;
-
-/// How long a connection is read on when the answer is complete.
-const LONGEST_GOODBYE: Duration = Duration::from_secs(1);
 
 /// Events that a reader takes in one look.
 const MOST_AT_ONCE: usize = 64;
