@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 SOURCES := $(shell find src -type f) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python lint conformance clean
+.PHONY: demo test test-rust test-python lint bench conformance clean
 
 demo: $(VENV)/.demo ## the main job: two bills side by side, from real models
 	$(BIN)/farthing demo
@@ -16,8 +16,11 @@ test: lint test-rust test-python ## everything that CI runs
 test-rust: $(VENV)/.dev
 	cargo test --quiet
 
+# Twice: as users run it, and with every call going the SDK's way (what is not plain goes that way in any case).
 test-python: $(CORE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/python/test_build.py
+	$(BIN)/python -m pytest -n 2 tests/python/test_build.py
+	FARTHING_L2=off $(BIN)/python -m pytest -m "not once"
 
 lint: $(CORE)
 	cargo fmt --check
@@ -27,6 +30,12 @@ lint: $(CORE)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest farthing._core
+
+# farthing beside the plain SDK, in one run: `make bench ARGS="misses --scale 0.2"` for a part of it, and quicker.
+bench: $(VENV)/.demo
+	cargo build --quiet --release --example loopback
+	$(BIN)/maturin build --quiet --release --out target/wheels
+	$(BIN)/python benches/bench.py $(ARGS)
 
 # The OpenAI SDK's own tests against farthing's classes; in an environment of its own, because they need much.
 CONFORMANCE := ../shared/conformance/run

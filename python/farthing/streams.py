@@ -86,11 +86,14 @@ class _Live(_Ours):
         self._answer = answer
         self._pipe = answer.pipe
         self._reader = _core.ChunkReader(answer.pipe, call.kind.chunk_builder(), self._slow)
+        self._read = self._closed = self._consumed = False
         self._iterator = self.__stream__()
 
     @cached_property
     def response(self) -> Any:
-        return http_response(self._call, self._answer, is_async=self._is_async)
+        made = http_response(self._call, self._answer, is_async=self._is_async)
+        made.is_closed, made.is_stream_consumed = self._closed, self._consumed
+        return made
 
     def _slow(self, raw: bytes) -> list[Any]:
         """The chunks in one event's bytes, read by the SDK."""
@@ -98,10 +101,24 @@ class _Live(_Ours):
         response = call.httpx.Response(200, content=raw, request=call.request)
         return list(Stream(cast_to=call.kind.chunk, response=response, client=call.client))
 
+    def _end(self, consumed: bool) -> None:
+        """Lets go of the connection, and notes it where the SDK's stream would show it."""
+        self._pipe.close()
+        self._closed, self._consumed = True, self._consumed or consumed
+        made = vars(self).get("response")
+        if made is not None:
+            made.is_closed, made.is_stream_consumed = True, self._consumed
+
+    def _check_open(self) -> None:
+        if self._closed and not self._read:
+            raise self._call.httpx.StreamClosed()
+        self._read = True
+
     def __stream__(self) -> Any:
         raise NotImplementedError
 
 
+_NOTHING_YET: Any = object()
 _END: Any = object()
 
 
@@ -117,19 +134,22 @@ class LiveStream(_Live, Stream[Any]):  # type: ignore[misc,override]
         return next(self._iterator)
 
     def __stream__(self) -> Iterator[Any]:
-        # A generator rather than the reader itself: it closes the connection when an error ends it.
+        # A generator rather than the reader itself: it lets go of the connection, however it ends.
+        self._check_open()
+        ended = False
         try:
             yield from self._reader
+            ended = True
         except _core.SendError as error:
             failed = failure_in_stream(self._call, error)
             raise failed from failed.__cause__
         except _core.CoreError as error:
             raise forked(error) from error
         finally:
-            self._pipe.close()
+            self._end(ended)
 
     def close(self) -> None:
-        self._pipe.close()
+        self._end(False)
 
 
 class AsyncLiveStream(_Live, AsyncStream[Any]):  # type: ignore[misc,override]
@@ -144,44 +164,41 @@ class AsyncLiveStream(_Live, AsyncStream[Any]):  # type: ignore[misc,override]
         return await self._iterator.__anext__()
 
     def __stream__(self) -> AsyncIterator[Any]:
-        return _AsyncChunks(self._call, self._reader, self._pipe)
+        return _AsyncChunks(self)
 
     async def close(self) -> None:
-        self._pipe.close()
+        self._end(False)
 
 
 class _AsyncChunks:
     """Not an async generator: asyncio would close one that is left early from outside, while it may be running."""
 
-    def __init__(self, call: Any, reader: _core.ChunkReader, pipe: _core.EventPipe) -> None:
-        self._call = call
-        self._ready = reader.ready
-        self._pipe = pipe
+    def __init__(self, stream: AsyncLiveStream) -> None:
+        self._stream = stream
+        self._ready = stream._reader.ready
 
     def __aiter__(self) -> _AsyncChunks:
         return self
 
     async def __anext__(self) -> Any:
+        stream = self._stream
+        stream._check_open()
         try:
-            while True:
-                chunk = self._ready(_END)
-                if chunk is None:
-                    await wait_async(self._pipe)
-                elif chunk is _END:
-                    break
-                else:
-                    return chunk
+            while (chunk := self._ready(_NOTHING_YET, _END)) is _NOTHING_YET:
+                await wait_async(stream._pipe)
         except _core.SendError as error:
-            self._pipe.close()
-            failed = failure_in_stream(self._call, error)
+            stream._end(False)
+            failed = failure_in_stream(stream._call, error)
             raise failed from failed.__cause__
         except _core.CoreError as error:
             raise forked(error) from error
         except BaseException:
-            self._pipe.close()
+            stream._end(False)
             raise
-        self._pipe.close()
-        raise StopAsyncIteration
+        if chunk is _END:
+            stream._end(True)
+            raise StopAsyncIteration
+        return chunk
 
 
 STORED: dict[bool, Any] = {False: StoredStream, True: AsyncStoredStream}

@@ -2,7 +2,8 @@
 //!
 //! Strict validation takes what is exactly as declared; what it does not take is left to `construct`. The two differ in
 //! one thing, which is mended here: `construct` does not count unknown fields as set. It hands what stands in a union to
-//! the validator, though, so the difference is only in models that are reached without one.
+//! the validator, though, so the difference is only in models that are reached without one. (A second difference is left:
+//! an integer beyond 2^53 where a float is declared comes as that float, not as the integer.)
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

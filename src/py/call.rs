@@ -23,7 +23,6 @@ use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response};
 use crate::patience::{Limits, Patience};
 use crate::receipt::{Facts, Receipt};
-use crate::stream::Kind;
 use crate::upstream::Sender;
 use crate::upstream::http::can_send;
 
@@ -169,14 +168,13 @@ impl Call {
     }
 
     async fn run(self, core: Arc<engine::Engine>) -> Result<Landed, Failed> {
-        let kind = Kind::of(self.request.endpoint);
         let Response { status, headers, body, .. } = match core.call(&self.cx, self.request).await {
             Ok(response) => response,
             Err(error) => return Err(Failed { error, receipt: self.cx.receipt }),
         };
         let (body, pipe) = match body {
             Body::Full(body) => (body, None),
-            Body::Stream(events) => (::bytes::Bytes::new(), Some(EventPipe::open(events, kind))),
+            Body::Stream(events) => (::bytes::Bytes::new(), Some(EventPipe::open(events))),
         };
         Ok(Landed { status, headers, body, pipe, receipt: self.cx.receipt })
     }

@@ -19,9 +19,8 @@ use super::state::state;
 use super::wait::block;
 use crate::error::{Error, Result};
 use crate::exchange::EventStream;
-use crate::stream::Kind;
-use crate::stream::LONGEST_GOODBYE;
 use crate::stream::sse::Event;
+use crate::stream::{DONE, LONGEST_GOODBYE};
 
 /// The task waits while more than this lies unread.
 const MOST_UNREAD: usize = 1 << 20;
@@ -118,7 +117,6 @@ impl Pipe {
 pub struct EventPipe {
     pipe: Arc<Pipe>,
     task: AbortHandle,
-    kind: Option<Kind>,
     /// The answer was read to its end.
     finished: AtomicBool,
     generation: u64,
@@ -126,11 +124,11 @@ pub struct EventPipe {
 
 impl EventPipe {
     /// Must be called on the runtime.
-    pub fn open(events: EventStream, kind: Option<Kind>) -> Self {
+    pub fn open(events: EventStream) -> Self {
         let pipe = Arc::new(Pipe::default());
         let filled = Arc::clone(&pipe);
         let task = tokio::spawn(async move { filled.fill(events).await }).abort_handle();
-        Self { pipe, task, kind, finished: AtomicBool::new(false), generation: state().generation }
+        Self { pipe, task, finished: AtomicBool::new(false), generation: state().generation }
     }
 
     fn check_process(&self) -> PyResult<()> {
@@ -198,6 +196,13 @@ impl EventPipe {
     fn close(&self) {
         if !self.finished.load(Ordering::Relaxed) {
             self.task.abort();
+            let mut contents = self.pipe.lock();
+            contents.events.clear();
+            contents.unread = 0;
+            // Whoever reads on, or waits, finds the end.
+            contents.end.get_or_insert(Ok(()));
+            drop(contents);
+            self.pipe.readable.notify_one();
         }
     }
 }
@@ -262,12 +267,17 @@ impl ChunkReader {
         }
     }
 
-    /// The next chunk; None when there is nothing yet. `end` is returned at the end.
-    fn ready<'py>(&self, py: Python<'py>, end: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    /// The next chunk, which may be None; `nothing_yet` or `end` in its place.
+    fn ready<'py>(
+        &self,
+        py: Python<'py>,
+        nothing_yet: Bound<'py, PyAny>,
+        end: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         Ok(match self.next(py)? {
-            Next::Chunk(chunk) => Some(chunk),
-            Next::NothingYet => None,
-            Next::End => Some(end),
+            Next::Chunk(chunk) => chunk,
+            Next::NothingYet => nothing_yet,
+            Next::End => end,
         })
     }
 
@@ -304,12 +314,14 @@ impl ChunkReader {
                 continue;
             }
             // The SDK stops reading here, whatever follows.
-            if pipe.kind == Some(Kind::Chat) && Kind::Chat.is_end(&event) {
+            if event.data.starts_with(DONE) {
                 pipe.finish();
                 return Ok(Next::End);
             }
             // The SDK looks for an error in each event; where there may be one, it is the SDK's to find.
-            let plain = !event.data.contains("\"error\"");
+            // And what it makes of the events of the Assistants API is its own.
+            let named = event.event.as_deref().is_some_and(|name| name.starts_with("thread."));
+            let plain = !named && !event.data.contains("\"error\"");
             if plain {
                 let data = PyBytes::new(py, event.data.as_bytes());
                 if let Some(chunk) = self.builder.get().build(data.into_any())? {

@@ -13,9 +13,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use crate::exchange::Endpoint;
 use crate::ledger::{Money, Usage};
 
-/// Headers of the upstream that a stored answer keeps, beside its type; the rest (rate limits, cookies, dates) was about that one call.
-const KEPT_HEADERS: [&str; 4] =
-    ["x-request-id", "openai-model", "openai-version", "openai-processing-ms"];
+/// Headers of the upstream that a stored answer keeps; the rest (rate limits, cookies, dates) was about that one call.
+const KEPT_HEADERS: [&str; 5] =
+    ["content-type", "x-request-id", "openai-model", "openai-version", "openai-processing-ms"];
 
 /// A stored answer.
 pub struct Entry {
@@ -53,8 +53,12 @@ impl Entry {
         let headers = headers
             .iter()
             .filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str()))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .chain([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))])
+            .map(|(name, value)| {
+                // A stream is kept as the plain answer that it amounts to.
+                let streamed = *name == header::CONTENT_TYPE && value.as_bytes().starts_with(b"text/event-stream");
+                let value = if streamed { HeaderValue::from_static("application/json") } else { value.clone() };
+                (name.clone(), value)
+            })
             .collect();
         Self {
             endpoint,

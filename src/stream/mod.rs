@@ -50,7 +50,7 @@ impl Kind {
 }
 
 /// The sentinel at the end of a chat stream.
-const DONE: &str = "[DONE]";
+pub const DONE: &str = "[DONE]";
 
 /// Puts a plain body together from events.
 #[derive(Debug)]

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from farthing.cli import cli
 
+pytestmark = pytest.mark.once
+
 
 def run(*arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "farthing", *arguments], capture_output=True, text=True, timeout=60)

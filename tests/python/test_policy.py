@@ -24,6 +24,8 @@ from farthing.call_options import nearest
 from farthing.exceptions import FarthingError, PolicyError, explain
 from farthing.policy import Cache, ModelPrice, Policy
 
+pytestmark = pytest.mark.once
+
 
 class Float64(float):
     """numpy's float64 is a float whose repr is not a number."""

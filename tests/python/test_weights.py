@@ -14,6 +14,8 @@ import farthing
 from farthing.local import weights as room
 from farthing.local.weights import MODELS, Weights, fetch
 
+pytestmark = pytest.mark.once
+
 PARTS = [b"first ", b"second ", b"third ", *(b"%d " % n for n in range(4, 13))]
 GOOD = hashlib.sha256(b"".join(PARTS)).hexdigest()
 
