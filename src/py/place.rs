@@ -276,15 +276,14 @@ impl Hit {
     /// The stored headers, as pairs of bytes, with what marks them as a hit.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> RawPairs<'py> {
-        let stored = self.entry.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        let all = stored.chain([(&b"x-farthing-cache"[..], &b"hit"[..])]);
+        let all = self.entry.headers().chain([(&b"x-farthing-cache"[..], &b"hit"[..])]);
         all.map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value))).collect()
     }
 
     #[getter]
     fn request_id(&self) -> Option<&str> {
-        let found = self.entry.headers.iter().find(|(name, _)| name == "x-request-id");
-        found.and_then(|(_, value)| value.to_str().ok())
+        let found = self.entry.headers().find(|(name, _)| *name == b"x-request-id");
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
     }
 
     /// The bytes that a stream of this answer would bring.

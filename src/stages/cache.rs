@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
 
 use crate::context::{Context, Mode};
@@ -234,8 +234,12 @@ pub fn note_call(cx: &Context, endpoint: Endpoint, outcome: Outcome, usage: Opti
 
 /// A stored answer in the form that this request asks for.
 fn replayed(entry: &Entry, request: &Request) -> Response {
-    let mut headers = HeaderMap::with_capacity(entry.headers.len() + 1);
-    headers.extend(entry.headers.iter().cloned());
+    let mut headers = HeaderMap::with_capacity(8);
+    for (name, value) in entry.headers() {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
     headers.insert("x-farthing-cache", HeaderValue::from_static("hit"));
     let stored = Response {
         status: 200,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, header};
 
 use crate::exchange::Endpoint;
 use crate::ledger::{Money, Usage};
@@ -22,7 +22,8 @@ pub struct Entry {
     pub endpoint: Endpoint,
     /// The plain JSON body, also when the answer came as a stream.
     pub body: Bytes,
-    pub headers: Box<[(HeaderName, HeaderValue)]>,
+    /// The kept headers as lines: a map of them would take more room than most answers.
+    head: Box<[u8]>,
     pub usage: Option<Usage>,
     pub model_answered: Option<Arc<str>>,
     /// USD that the call was charged when it was made; None when the price is unknown.
@@ -50,20 +51,19 @@ impl Entry {
         tag: Option<Arc<str>>,
         ttl: Option<Duration>,
     ) -> Self {
-        let headers = headers
-            .iter()
-            .filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str()))
-            .map(|(name, value)| {
-                // A stream is kept as the plain answer that it amounts to.
-                let streamed = *name == header::CONTENT_TYPE && value.as_bytes().starts_with(b"text/event-stream");
-                let value = if streamed { HeaderValue::from_static("application/json") } else { value.clone() };
-                (name.clone(), value)
-            })
-            .collect();
+        let mut kept = Vec::with_capacity(160);
+        for (name, value) in headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())) {
+            // A stream is kept as the plain answer that it amounts to.
+            let streamed = *name == header::CONTENT_TYPE && value.as_bytes().starts_with(b"text/event-stream");
+            let value = if streamed { b"application/json" } else { value.as_bytes() };
+            for part in [name.as_str().as_bytes(), b":", value, b"\n"] {
+                kept.extend_from_slice(part);
+            }
+        }
         Self {
             endpoint,
             body,
-            headers,
+            head: kept.into(),
             usage,
             model_answered,
             cost,
@@ -73,6 +73,14 @@ impl Entry {
             slots: Mutex::default(),
             slot_bytes: AtomicU32::new(0),
         }
+    }
+
+    /// Names and values of the headers that are kept.
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.head.split(|byte| *byte == b'\n').filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            Some((&line[..colon], &line[colon + 1..]))
+        })
     }
 
     pub fn age(&self) -> Duration {
@@ -107,8 +115,7 @@ impl Entry {
     pub fn weight(&self) -> u32 {
         /// The entry itself, its key, and moka's bookkeeping for it.
         const FIXED: usize = size_of::<Entry>() + 512;
-        let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
-        let bytes = FIXED + self.body.len() + headers;
+        let bytes = FIXED + self.body.len() + self.head.len();
         u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(self.slot_bytes.load(Ordering::Relaxed))
     }
 }
