@@ -26,12 +26,7 @@ struct Answers {
 
 impl Answers {
     fn new() -> Self {
-        Self {
-            chat: plain(CHAT),
-            response: plain(RESPONSE),
-            embeddings: plain(&embeddings()),
-            stream: stream(),
-        }
+        Self { chat: plain(CHAT), response: plain(RESPONSE), embeddings: plain(&embeddings()), stream: stream() }
     }
 }
 

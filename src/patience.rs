@@ -60,7 +60,8 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        let state = State { waiters: Vec::new(), next_id: 0, last_failure: None, progress: Instant::now(), writes: false };
+        let state =
+            State { waiters: Vec::new(), next_id: 0, last_failure: None, progress: Instant::now(), writes: false };
         Self { state: Mutex::new(state), changed: watch::Sender::new(0) }
     }
 }

@@ -161,7 +161,8 @@ impl Call {
         let receipt = Arc::clone(&self.cx.receipt);
         let task = runtime.spawn(async move {
             let landed = AssertUnwindSafe(self.run(core)).catch_unwind().await;
-            let landed = landed.unwrap_or_else(|panic| Err(Failed { error: Error::Internal(panicked(&*panic)), receipt }));
+            let landed =
+                landed.unwrap_or_else(|panic| Err(Failed { error: Error::Internal(panicked(&*panic)), receipt }));
             address.deliver(Parcel::Answer(landed));
         });
         Ok(Job(task.abort_handle()))

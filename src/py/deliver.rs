@@ -90,9 +90,7 @@ impl LoopQueue {
             match parcel {
                 Parcel::Answer(landed) => match into_answer(py, landed) {
                     Ok(answer) => future.call_method1(set_result, (answer,))?,
-                    Err(error) => {
-                        future.call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))?
-                    }
+                    Err(error) => future.call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))?,
                 },
                 Parcel::Ready => future.call_method1(set_result, (py.None(),))?,
             };

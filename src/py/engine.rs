@@ -77,7 +77,10 @@ impl Engine {
 
     /// The same for an event loop: `future` gets the answer. None: send it yourself.
     #[pyo3(signature = (call, sender, queue, future, event_loop, context))]
-    #[expect(clippy::too_many_arguments, reason = "one call across the FFI is cheaper than an object for its arguments")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call across the FFI is cheaper than an object for its arguments"
+    )]
     fn send_async(
         &self,
         py: Python<'_>,

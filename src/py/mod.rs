@@ -29,11 +29,11 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     #[pymodule_export]
-    use super::deliver::{Job, LoopQueue};
-    #[pymodule_export]
     use super::build::Builder;
     #[pymodule_export]
     use super::call::Answer;
+    #[pymodule_export]
+    use super::deliver::{Job, LoopQueue};
     #[pymodule_export]
     use super::engine::{Engine, Ledger, process_report};
     #[pymodule_export]

@@ -153,7 +153,16 @@ impl Place {
             let facts = CacheStage::hit_facts(&entry, model.into(), tag.map(Into::into));
             CacheStage::record_hit(&state().ledger(this.ledger.get().id), this.endpoint(), &facts);
             let receipt = ReceiptCell(Arc::new(Receipt::new(facts)));
-            let hit = Hit { core, key, entry, slot, include_usage: delivery.include_usage, value, stream: delivery.stream, receipt };
+            let hit = Hit {
+                core,
+                key,
+                entry,
+                slot,
+                include_usage: delivery.include_usage,
+                value,
+                stream: delivery.stream,
+                receipt,
+            };
             Ok(Some(Py::new(py, hit)?.into_any()))
         })
     }
@@ -378,11 +387,7 @@ impl Miss {
 
     fn call(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Call> {
         let request = self.request(py, headers)?;
-        let facts = Facts {
-            model_asked: self.model.as_str().into(),
-            tag: self.tag.clone(),
-            ..Facts::default()
-        };
+        let facts = Facts { model_asked: self.model.as_str().into(), tag: self.tag.clone(), ..Facts::default() };
         let (connect, read, write, max_retries) = limits;
         let cx = Context {
             ledger: state().ledger(self.place.get().ledger.get().id),

@@ -101,10 +101,8 @@ impl PythonSender {
             headers.append(PyTuple::new(py, [pair.0, pair.1])?)?;
         }
         let body = PyBytes::new(py, &outgoing.body);
-        let started = self
-            .object
-            .bind(py)
-            .call_method1("start", (&outgoing.url, headers, body, outgoing.stream, completion))?;
+        let started =
+            self.object.bind(py).call_method1("start", (&outgoing.url, headers, body, outgoing.stream, completion))?;
         if let (Some(locals), false) = (&self.locals, started.is_none()) {
             // The coroutine reports through the completion; the future is only its way onto the loop.
             drop(pyo3_async_runtimes::into_future_with_locals(locals, started)?);

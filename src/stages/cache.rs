@@ -221,15 +221,7 @@ pub async fn bypass(cx: &Context, request: Request, next: Next) -> Result<Respon
 pub fn note_call(cx: &Context, endpoint: Endpoint, outcome: Outcome, usage: Option<Usage>, saved: Option<Money>) {
     let (model_asked, model_answered) =
         cx.receipt.read(|facts| (Arc::clone(&facts.model_asked), facts.model_answered.clone()));
-    cx.ledger.record_call(Call {
-        endpoint,
-        model_asked,
-        model_answered,
-        tag: cx.tag.clone(),
-        outcome,
-        usage,
-        saved,
-    });
+    cx.ledger.record_call(Call { endpoint, model_asked, model_answered, tag: cx.tag.clone(), outcome, usage, saved });
 }
 
 /// A stored answer in the form that this request asks for.

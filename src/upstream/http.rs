@@ -283,8 +283,9 @@ fn breaks_protocol(error: &reqwest::Error) -> bool {
 /// Whether a request can go to `url` from here at all; the SDK says what is wrong with one that cannot.
 pub fn can_send(url: &str) -> bool {
     // A user and password in it would be sent in another way than httpx sends them.
-    Url::parse(url)
-        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none())
+    Url::parse(url).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
+    })
 }
 
 /// The message with its causes, without the URL, which may carry a secret in its query.

@@ -13,7 +13,11 @@ fn decode(pieces: &[&[u8]]) -> Vec<Event> {
 }
 
 fn shown(events: &[Event]) -> Vec<(Option<String>, String)> {
-    events.iter().filter(|event| event.dispatched).map(|event| (event.event.as_deref().map(str::to_owned), event.data.to_string())).collect()
+    events
+        .iter()
+        .filter(|event| event.dispatched)
+        .map(|event| (event.event.as_deref().map(str::to_owned), event.data.to_string()))
+        .collect()
 }
 
 fn assemble(kind: Kind, bytes: &[u8]) -> Option<Value> {

@@ -19,8 +19,8 @@ use crate::pipeline::Next;
 use crate::single_flight::{Bill, End, Flight, Flights, Head, Landing, Log, Seat, Waited};
 use crate::store::Entry;
 use crate::store::memory::MemoryStore;
-use crate::stream::{Kind, LONGEST_GOODBYE};
 use crate::stream::sse::Event;
+use crate::stream::{Kind, LONGEST_GOODBYE};
 
 /// Events that a reader takes in one look.
 const MOST_AT_ONCE: usize = 64;
@@ -112,7 +112,10 @@ impl Work {
     }
 
     fn keep(&self, cx: &Context, request: &Request, head: &Head, body: &Bytes) {
-        if !self.flight.stores() || head.status != 200 || !rules::is_good_answer(request.endpoint, body, rules::sets_limit(request)) {
+        if !self.flight.stores()
+            || head.status != 200
+            || !rules::is_good_answer(request.endpoint, body, rules::sets_limit(request))
+        {
             return;
         }
         let facts = cx.receipt.facts();
@@ -207,7 +210,8 @@ fn read_events(
     request: Request,
     outcome: Outcome,
 ) -> impl futures_util::Stream<Item = Result<Event>> + Send {
-    let reader = Reader { seat, cx, request, outcome, at: 0, bytes: 0, ready: VecDeque::new(), over: false, settled: false };
+    let reader =
+        Reader { seat, cx, request, outcome, at: 0, bytes: 0, ready: VecDeque::new(), over: false, settled: false };
     stream::unfold(reader, |mut reader| async move {
         if reader.over {
             return None;
