@@ -81,19 +81,10 @@ impl LoopQueue {
         let parcels = std::mem::take(&mut *lock(&self.0.parcels));
         for (address, parcel) in parcels {
             let Some(future) = lock(&self.0.futures).1.remove(&address) else { continue };
-            let future = future.bind(py);
-            // Cancelled while the result was on its way.
-            if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
-                continue;
+            // One future's trouble is not the others': they still get what is theirs.
+            if let Err(error) = hand_over(py, future.bind(py), parcel) {
+                error.write_unraisable(py, Some(future.bind(py)));
             }
-            let set_result = pyo3::intern!(py, "set_result");
-            match parcel {
-                Parcel::Answer(landed) => match into_answer(py, landed) {
-                    Ok(answer) => future.call_method1(set_result, (answer,))?,
-                    Err(error) => future.call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))?,
-                },
-                Parcel::Ready => future.call_method1(set_result, (py.None(),))?,
-            };
         }
         Ok(())
     }
@@ -108,6 +99,22 @@ impl LoopQueue {
         futures.1.insert(address, future);
         Address { queue: Arc::clone(&self.0), address }
     }
+}
+
+fn hand_over(py: Python<'_>, future: &Bound<'_, PyAny>, parcel: Parcel) -> PyResult<()> {
+    // Cancelled while the result was on its way.
+    if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+        return Ok(());
+    }
+    let set_result = pyo3::intern!(py, "set_result");
+    match parcel {
+        Parcel::Answer(landed) => match into_answer(py, landed) {
+            Ok(answer) => future.call_method1(set_result, (answer,))?,
+            Err(error) => future.call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))?,
+        },
+        Parcel::Ready => future.call_method1(set_result, (py.None(),))?,
+    };
+    Ok(())
 }
 
 /// Where a result goes; may be used from any thread.

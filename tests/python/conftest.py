@@ -69,7 +69,12 @@ class Face:
             result = call()
             return await result if isinstance(result, Awaitable) else result
 
-        return self._loop.run_until_complete(main())
+        try:
+            return self._loop.run_until_complete(main())
+        except pytest.fail.Exception:  # the time limit: say what it waited for
+            for task in asyncio.all_tasks(self._loop):
+                task.print_stack()
+            raise
 
     def together(self, *calls: Callable[[], Any]) -> list[Any]:
         """The results, or errors, of calls that run at the same time."""
