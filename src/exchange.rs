@@ -167,9 +167,15 @@ pub struct Response {
     pub usage_added: bool,
     /// The plain body that a stream amounts to; filled when the stream has ended, and ended well.
     pub whole: Arc<OnceLock<Bytes>>,
+    /// A plain body that was read and found whole ([`crate::glance`]). False: not read, or odd.
+    pub is_whole: bool,
 }
 
 impl Response {
+    pub fn new(status: u16, headers: HeaderMap, body: Body) -> Self {
+        Self { status, headers, body, usage_added: false, whole: Arc::default(), is_whole: false }
+    }
+
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }

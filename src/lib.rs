@@ -8,6 +8,7 @@ pub mod context;
 pub mod engine;
 pub mod error;
 pub mod exchange;
+pub mod glance;
 pub mod key;
 pub mod ledger;
 pub mod patience;

@@ -1,6 +1,6 @@
 """What the core answers, as the SDK's own things: responses, exceptions, the bytes of a stream.
 
-One copy for the plain path (`resources.py`) and for the SDK's own (`transport.py`). Nothing is asked here.
+One copy for the plain path (`resources/`) and for the SDK's own (`transport.py`). Nothing is asked here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The clients: the SDK's own, with farthing between them and the upstream.
 
 A subclass of each SDK client, with the SDK's name (the User-Agent is built from it). What is overridden: `chat`,
-`responses` and `embeddings` (`resources.py`), and the three seams below `request()` (`transport.py`).
+`responses` and `embeddings` (`resources/`), and the three seams below `request()` (`transport.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import openai
 
-from . import _core, resources, transport
+from . import _core, transport
 from .exceptions import FarthingWarning, UnsupportedSDKError, explain
 from .ledger import Savings
 from .policy import Policy
@@ -128,15 +128,21 @@ class _SyncMixin(_Mixin):
 
         @cached_property
         def chat(self):
-            return resources.Chat(self)
+            from .resources.chat import Chat
+
+            return Chat(self)
 
         @cached_property
         def responses(self):
-            return resources.Responses(self)
+            from .resources.responses import Responses
+
+            return Responses(self)
 
         @cached_property
         def embeddings(self):
-            return resources.Embeddings(self)
+            from .resources.embeddings import Embeddings
+
+            return Embeddings(self)
 
         def _send_request(self, request, *, stream, **kwargs):
             return transport.send(self, super()._send_request, request, stream, kwargs)
@@ -153,15 +159,21 @@ class _AsyncMixin(_Mixin):
 
         @cached_property
         def chat(self):
-            return resources.AsyncChat(self)
+            from .resources.chat import AsyncChat
+
+            return AsyncChat(self)
 
         @cached_property
         def responses(self):
-            return resources.AsyncResponses(self)
+            from .resources.responses import AsyncResponses
+
+            return AsyncResponses(self)
 
         @cached_property
         def embeddings(self):
-            return resources.AsyncEmbeddings(self)
+            from .resources.embeddings import AsyncEmbeddings
+
+            return AsyncEmbeddings(self)
 
         async def _send_request(self, request, *, stream, **kwargs):
             return await transport.send_async(self, super()._send_request, request, stream, kwargs)

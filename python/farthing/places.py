@@ -1,7 +1,7 @@
 """Which calls are plain, and what of them stays the same: the L1 and L2 view of a client's endpoint.
 
 A `Place` is made once for a client and an endpoint, from a request that the SDK itself builds, and holds until
-something about the client changes (`src/py/guard.rs` compares). Nothing is looked up or sent here (`resources.py`).
+something about the client changes (`src/py/guard.rs` compares). Nothing is looked up or sent here (`resources/`).
 """
 
 from __future__ import annotations

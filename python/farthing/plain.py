@@ -1,7 +1,7 @@
 """One plain call: its arguments are JSON values through and through, so the SDK's own preparation does nothing to them.
 
 What is looked up (L1) and what is asked (L2) is the core's; here is what belongs to Python: which headers and timeouts
-are plain, and what the caller gets in the end. The methods that make such calls are in `resources.py`.
+are plain, and what the caller gets in the end. The methods that make such calls are in `resources/`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from openai import AsyncStream, Stream
 from openai._legacy_response import LegacyAPIResponse
 from openai._models import BaseModel, FinalRequestOptions
 from openai._types import NotGiven
-from openai.types import CreateEmbeddingResponse
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from openai.types.responses import Response, ResponseStreamEvent
 
 from . import _core
 from .answers import whole_response
@@ -31,7 +28,7 @@ from .receipts import attach, remember
 from .routes import httpx_of
 from .streams import LIVE, STORED
 
-__all__ = ["CHAT", "EMBEDDINGS", "RESPONSES", "Kind", "Limits", "PlainCall"]
+__all__ = ["Kind", "Limits", "PlainCall"]
 
 _RAW = "x-stainless-raw-response"
 _OBJECT, _ASKED_ENCODING = 0, 1
@@ -120,11 +117,6 @@ def _plain_type(kind: Any) -> Any:
             kind = inner[-1]
         else:
             return kind
-
-
-CHAT = Kind("chat", "/chat/completions", ChatCompletion, ChatCompletionChunk)
-RESPONSES = Kind("responses", "/responses", Response, ResponseStreamEvent)
-EMBEDDINGS = Kind("embeddings", "/embeddings", CreateEmbeddingResponse, None, ("encoding_format", "base64"))
 
 
 class PlainCall:

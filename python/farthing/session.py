@@ -1,6 +1,6 @@
 """What a client and its copies share: engine, ledger, policy; and which engine belongs to which policy.
 
-No call is made here (`resources.py`, `transport.py`), and nothing about HTTP.
+No call is made here (`resources/`, `transport.py`), and nothing about HTTP.
 """
 
 from __future__ import annotations

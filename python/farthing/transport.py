@@ -1,6 +1,6 @@
 """L3: the seam below the SDK's `request()`. Its HTTP request in, an HTTP response out, farthing's engine in between.
 
-Every call that `resources.py` did not answer comes here, so that the SDK's own semantics (parse, streams, raw
+Every call that `resources/` did not answer comes here, so that the SDK's own semantics (parse, streams, raw
 responses, errors) hold. What goes which way is in `routes.py`, the user's own http client in `sender.py`.
 """
 

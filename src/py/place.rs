@@ -1,6 +1,6 @@
 //! Plain calls (L1 and L2): an endpoint as one client reaches it, and what is found there or asked there.
 //!
-//! `docs/path.md` has the way of a call; which calls come here is decided in `places.py` and `resources.py`.
+//! `docs/path.md` has the way of a call; which calls come here is decided in `places.py` and `resources/`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -199,7 +199,7 @@ impl Sender for PythonSender {
                 }
             });
             let body = Body::Stream(events(chunks, patience));
-            return Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() });
+            return Ok(Response::new(status, headers, body));
         }
         let mut body = Vec::new();
         loop {
@@ -214,7 +214,7 @@ impl Sender for PythonSender {
             }
         }
         cancel.finished = true;
-        Ok(Response { status, headers, body: Body::Full(body.into()), usage_added: false, whole: Arc::default() })
+        Ok(Response::new(status, headers, Body::Full(body.into())))
     }
 }
 

@@ -233,13 +233,7 @@ fn replayed(entry: &Entry, request: &Request) -> Response {
         }
     }
     headers.insert("x-farthing-cache", HeaderValue::from_static("hit"));
-    let stored = Response {
-        status: 200,
-        headers,
-        body: Body::Full(entry.body.clone()),
-        usage_added: false,
-        whole: Arc::default(),
-    };
+    let stored = Response::new(200, headers, Body::Full(entry.body.clone()));
     if request.is_stream() { streamed(stored, request) } else { stored }
 }
 

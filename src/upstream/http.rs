@@ -104,7 +104,7 @@ impl Sender for HttpSender {
         } else {
             Body::Full(whole(response.bytes_stream(), &patience).await?)
         };
-        Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() })
+        Ok(Response::new(status, headers, body))
     }
 }
 

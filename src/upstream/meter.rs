@@ -14,6 +14,8 @@ use serde_json::value::RawValue;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exchange::{Body, Endpoint, EventStream, Request, Response};
+use crate::glance::Glance;
+use crate::ledger::usage::Counts;
 use crate::ledger::{Charge, PriceTable, Usage};
 use crate::stream::sse::Event;
 use crate::stream::{Assembler, Kind};
@@ -33,9 +35,9 @@ pub struct Meter {
     prices: Arc<PriceTable>,
 }
 
-/// The few fields that money needs; the rest of a body is skipped, not parsed.
+/// The fields that money needs, of an answer that has them in an odd form.
 #[derive(Deserialize)]
-struct Seen<'a> {
+struct Odd<'a> {
     #[serde(borrow)]
     model: Option<&'a RawValue>,
     usage: Option<Value>,
@@ -62,7 +64,9 @@ impl Meter {
         }
         match response.body {
             Body::Full(bytes) => {
-                self.charge_body(&bytes);
+                let glance = Glance::of(self.endpoint, &bytes);
+                self.charge_body(glance.as_ref(), &bytes);
+                response.is_whole = glance.is_some_and(|glance| glance.is_whole);
                 response.body = Body::Full(bytes);
             }
             Body::Stream(events) => {
@@ -79,12 +83,18 @@ impl Meter {
         response
     }
 
-    fn charge_body(&self, body: &Bytes) {
-        // What is not JSON has no usage and no answer; the SDK raises on it.
-        let Ok(seen) = serde_json::from_slice::<Seen<'_>>(body) else { return };
-        let model = seen.model.and_then(|model| serde_json::from_str::<Arc<str>>(model.get()).ok());
-        let tier = seen.service_tier.as_ref().and_then(Value::as_str);
-        let usage = seen.usage.and_then(|usage| Usage::new(self.endpoint, &usage, tier));
+    fn charge_body(&self, glance: Option<&Glance>, body: &Bytes) {
+        let (model, usage) = match glance {
+            Some(glance) => (glance.model.clone(), glance.usage.clone()),
+            None => {
+                // What is not JSON has no usage and no answer; the SDK raises on it.
+                let Ok(odd) = serde_json::from_slice::<Odd<'_>>(body) else { return };
+                let model = odd.model.and_then(|model| serde_json::from_str::<Arc<str>>(model.get()).ok());
+                let tier = odd.service_tier.as_ref().and_then(Value::as_str);
+                let usage = odd.usage.and_then(|usage| Usage::new(self.endpoint, &Counts::read(&usage), tier));
+                (model, usage)
+            }
+        };
         self.charge(model, usage.unwrap_or_else(|| self.estimate(body.len() as u64)));
     }
 
@@ -133,7 +143,9 @@ impl Metered {
         let model = assembler.model().map(Into::into);
         let usage = assembler
             .usage()
-            .and_then(|usage| Usage::new(self.meter.endpoint, &usage, assembler.service_tier().as_deref()))
+            .and_then(|usage| {
+                Usage::new(self.meter.endpoint, &Counts::read(&usage), assembler.service_tier().as_deref())
+            })
             .unwrap_or_else(|| self.meter.estimate(assembler.text_len() as u64));
         self.meter.charge(model, usage);
         if ended

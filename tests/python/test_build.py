@@ -29,7 +29,9 @@ from openai.types.responses import Response, ResponseStreamEvent
 from upstream import Reply, Seen, Upstream, answer, chat, chat_events, embedding, event, response, response_events
 
 import farthing
-from farthing.plain import CHAT, EMBEDDINGS, RESPONSES
+from farthing.resources.chat import CHAT
+from farthing.resources.embeddings import EMBEDDINGS
+from farthing.resources.responses import RESPONSES
 
 pytestmark = pytest.mark.once
 

@@ -560,3 +560,42 @@ reveal_type(farthing.OpenAI(api_key="k").with_options(max_retries=1))
     )
     assert checked.returncode == 0, checked.stdout
     assert "farthing.client.AsyncOpenAI" in checked.stdout and "farthing.client.OpenAI" in checked.stdout
+
+
+def test_a_patch_in_place_when_a_resource_is_first_used(upstream: Upstream) -> None:
+    """Resources are made when they are first used: a mock that is there then is called, and leaves no trace."""
+    code = f"""
+import functools
+from unittest import mock
+import farthing
+from openai.resources.chat.completions import Completions
+
+class Wrapper:  # as wrapt makes them
+    def __init__(self, inner): self.inner, self.seen = inner, 0
+    def __getattr__(self, name): return getattr(self.inner, name)
+    def __get__(self, instance, owner): return functools.partial(self, instance)
+    def __call__(self, *args, **kwargs):
+        self.seen += 1
+        return self.inner(*args, **kwargs)
+
+def ask(**more):
+    client = farthing.OpenAI(base_url={upstream.url!r}, api_key="k")
+    return client.chat.completions.create(model="m", messages=[], **more)
+
+with mock.patch.object(Completions, "create", return_value="mocked"):
+    assert ask() == "mocked"
+wrapper = Wrapper(Completions.create)
+with mock.patch.object(Completions, "create", wrapper):
+    ask()
+    ask()
+assert wrapper.seen == 2, wrapper.seen
+assert farthing.receipt(ask()).outcome == "hit"
+try:
+    ask(unknown=1)
+except TypeError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert "unexpected keyword argument 'unknown'" in ran.stdout
+    assert upstream.calls == 1

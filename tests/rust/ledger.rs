@@ -1,6 +1,7 @@
 //! Money is exact, usage is read leniently, and the sums add up.
 
 use farthing::exchange::Endpoint;
+use farthing::ledger::usage::Counts;
 use farthing::ledger::{Call, Charge, Ledger, Money, Outcome, Report, Usage};
 use proptest::prelude::*;
 use serde_json::json;
@@ -63,7 +64,7 @@ fn usage_as_other_providers_write_it() {
 }
 
 fn usage_of(endpoint: Endpoint, body: &serde_json::Value) -> Option<Usage> {
-    Usage::new(endpoint, body.get("usage")?, body.get("service_tier").and_then(|tier| tier.as_str()))
+    Usage::new(endpoint, &Counts::read(body.get("usage")?), body.get("service_tier").and_then(|tier| tier.as_str()))
 }
 
 fn charge(model: &str, tokens: u64, units: Option<i128>, stage: &'static str) -> Charge {

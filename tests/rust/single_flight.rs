@@ -65,7 +65,7 @@ impl Sender for Scripted {
         let mut headers = HeaderMap::new();
         headers.insert("retry-after-ms", HeaderValue::from_static("1"));
         let body = Body::Full(body.to_string().into());
-        Ok(Response { status, headers, body, usage_added: false, whole: Arc::default() })
+        Ok(Response::new(status, headers, body))
     }
 }
 

@@ -13,6 +13,7 @@ use super::{Counters, note_call, rules, streamed};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response};
+use crate::glance::Glance;
 use crate::key::Key;
 use crate::ledger::Outcome;
 use crate::pipeline::Next;
@@ -76,7 +77,7 @@ impl Work {
             // Head and end in one: nobody is woken for half an answer.
             Body::Full(body) => {
                 // Before the flight leaves the list: whoever does not find the flight finds the answer.
-                self.keep(cx, request, &head, &body);
+                self.keep(cx, request, &head, &body, response.is_whole);
                 Ok((head, End::Full(body)))
             }
             Body::Stream(mut events) => {
@@ -85,7 +86,8 @@ impl Work {
                 let mut settle = || {
                     let whole = response.whole.get();
                     if let Some(body) = whole.filter(|_| !std::mem::replace(&mut settled, true)) {
-                        self.keep(cx, request, &head, body);
+                        let is_whole = Glance::of(request.endpoint, body).is_some_and(|glance| glance.is_whole);
+                        self.keep(cx, request, &head, body, is_whole);
                         self.set_bill(cx);
                         // Whoever reads the last event may leave then; the work is done, not cancelled.
                         self.flight.set_answered();
@@ -111,10 +113,10 @@ impl Work {
         }
     }
 
-    fn keep(&self, cx: &Context, request: &Request, head: &Head, body: &Bytes) {
+    fn keep(&self, cx: &Context, request: &Request, head: &Head, body: &Bytes, is_whole: bool) {
         if !self.flight.stores()
             || head.status != 200
-            || !rules::is_good_answer(request.endpoint, body, rules::sets_limit(request))
+            || !(is_whole || rules::is_good_answer(request.endpoint, body, rules::sets_limit(request)))
         {
             return;
         }
@@ -152,13 +154,8 @@ pub async fn land(seat: Seat, cx: &Context, request: &Request, outcome: Outcome)
         Waited::Ready(found) => found,
         Waited::GaveUp(head, body) => (head, Some(End::Full(body))),
     };
-    let mut response = Response {
-        status: head.status,
-        headers: head.headers,
-        body: Body::Full(Bytes::new()),
-        usage_added: head.usage_added,
-        whole: Arc::default(),
-    };
+    let mut response = Response::new(head.status, head.headers, Body::Full(Bytes::new()));
+    response.usage_added = head.usage_added;
     if wants_stream && head.streams {
         response.body = Body::Stream(Box::pin(read_events(seat, cx.clone(), request.clone(), outcome)));
         return Ok(response);

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::exchange::{Endpoint, Request};
@@ -85,14 +83,8 @@ pub fn sets_limit(request: &Request) -> bool {
     ["max_tokens", "max_completion_tokens", "max_output_tokens"].iter().any(|name| request.has(name))
 }
 
-/// Whether a plain body is a complete, good answer.
+/// Whether a plain body that is not plainly whole ([`crate::glance`]) is a complete, good answer all the same.
 pub fn is_good_answer(endpoint: Endpoint, body: &[u8], user_set_limit: bool) -> bool {
-    if endpoint == Endpoint::Embeddings {
-        return good_embeddings(body);
-    }
-    if is_plainly_good(endpoint, body) {
-        return true;
-    }
     let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
     if body.get("error").is_some_and(|error| !error.is_null()) {
         return false;
@@ -100,95 +92,14 @@ pub fn is_good_answer(endpoint: Endpoint, body: &[u8], user_set_limit: bool) -> 
     match endpoint {
         Endpoint::Chat => good_chat(&body, user_set_limit),
         Endpoint::Responses => good_response(&body, user_set_limit),
-        Endpoint::Embeddings | Endpoint::Other => false,
+        Endpoint::Embeddings => good_embeddings(&body),
+        Endpoint::Other => false,
     }
 }
 
-/// The usual answer, a text that ended by itself, told without building a tree of it. False: a closer look is needed.
-fn is_plainly_good(endpoint: Endpoint, body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Chat<'a> {
-        error: Option<IgnoredAny>,
-        #[serde(borrow)]
-        choices: Vec<Choice<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Choice<'a> {
-        #[serde(borrow)]
-        finish_reason: Cow<'a, str>,
-        #[serde(borrow)]
-        message: Message<'a>,
-    }
-    #[derive(Deserialize)]
-    struct Message<'a> {
-        #[serde(borrow)]
-        content: Cow<'a, str>,
-        refusal: Option<IgnoredAny>,
-        tool_calls: Option<IgnoredAny>,
-        function_call: Option<IgnoredAny>,
-    }
-    #[derive(Deserialize)]
-    struct Response<'a> {
-        error: Option<IgnoredAny>,
-        #[serde(borrow)]
-        status: Cow<'a, str>,
-        #[serde(borrow)]
-        output: Vec<Item<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Item<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Cow<'a, str>,
-        #[serde(borrow)]
-        content: Vec<Part<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Part<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Cow<'a, str>,
-        #[serde(borrow)]
-        text: Cow<'a, str>,
-    }
-    let said = |choice: &Choice<'_>| {
-        let Message { content, refusal, tool_calls, function_call } = &choice.message;
-        let text_alone = refusal.is_none() && tool_calls.is_none() && function_call.is_none();
-        choice.finish_reason == "stop" && text_alone && !content.is_empty()
-    };
-    let told = |item: &Item<'_>| {
-        let texts = item.content.iter().all(|part| part.kind == "output_text" && !part.text.is_empty());
-        item.kind == "message" && texts && !item.content.is_empty()
-    };
-    match endpoint {
-        Endpoint::Chat => serde_json::from_slice::<Chat<'_>>(body)
-            .is_ok_and(|body| body.error.is_none() && !body.choices.is_empty() && body.choices.iter().all(said)),
-        Endpoint::Responses => serde_json::from_slice::<Response<'_>>(body).is_ok_and(|body| {
-            body.error.is_none()
-                && body.status == "completed"
-                && !body.output.is_empty()
-                && body.output.iter().all(told)
-        }),
-        Endpoint::Embeddings | Endpoint::Other => false,
-    }
-}
-
-/// Megabytes of vectors, of which no tree is made.
-fn good_embeddings(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        error: Option<IgnoredAny>,
-        #[serde(borrow)]
-        data: Vec<Item<'a>>,
-    }
-    #[derive(Deserialize)]
-    struct Item<'a> {
-        #[serde(borrow)]
-        embedding: &'a RawValue,
-    }
-    serde_json::from_slice::<Answer<'_>>(body).is_ok_and(|answer| {
-        answer.error.is_none()
-            && !answer.data.is_empty()
-            && answer.data.iter().all(|item| !matches!(item.embedding.get(), "null" | "[]" | "\"\""))
-    })
+fn good_embeddings(body: &Value) -> bool {
+    let items = body.get("data").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    !items.is_empty() && items.iter().all(|item| !is_empty(item.get("embedding")))
 }
 
 fn good_chat(body: &Value, user_set_limit: bool) -> bool {

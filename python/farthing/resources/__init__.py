@@ -3,6 +3,8 @@
 L1: answered before? Then here, in microseconds. L2: not stored, so Rust sends it and the object is made here at once.
 The rest goes to the SDK's own `create`, whose HTTP request comes to `transport.py` (L3). The types that editors and
 type checkers see are the SDK's.
+
+An endpoint is a file here, loaded when a client's resource is first used, as the SDK loads its own.
 """
 
 from __future__ import annotations
@@ -13,28 +15,26 @@ import inspect
 import logging
 import os
 from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import Any
 
 import openai
-from openai.resources import chat as _chat
-from openai.resources import embeddings as _embeddings
-from openai.resources import responses as _responses
 
-from . import _core
-from .answers import failure, http_response, queue_of
-from .places import ABSENT
-from .plain import CHAT, EMBEDDINGS, RESPONSES, Kind, Limits, PlainCall
-from .receipts import remember
+from .. import _core
+from ..answers import failure, http_response, queue_of
+from ..places import ABSENT
+from ..plain import Kind, Limits, PlainCall
+from ..receipts import remember
+
+__all__ = ["fast"]
 
 _SDK_FOLDER = os.path.dirname(openai.__file__)
 _log = logging.getLogger("openai")
 
 
 def _is_sdk_function(function: Any) -> bool:
-    """Whether nobody had replaced it before farthing was imported."""
-    code = getattr(function, "__code__", None)
-    return code is not None and code.co_filename.startswith(_SDK_FOLDER)
+    """Whether it is what the SDK came with: not a mock, not a tracer's wrapper around it."""
+    return type(function) is FunctionType and function.__code__.co_filename.startswith(_SDK_FOLDER)
 
 
 def _asks_in_rust(call: PlainCall) -> Limits | None:
@@ -45,19 +45,22 @@ def _asks_in_rust(call: PlainCall) -> Limits | None:
     return call.limits()
 
 
-def _fast(base: type[Any], kind: Kind) -> Callable[..., Any]:
+def fast(base: type[Any], kind: Kind) -> Callable[..., Any]:
     """`create` for a subclass of `base`, sync or async as the original is."""
     original = vars(base)["create"]
-    untouched = _is_sdk_function(original)
     is_async = base.__name__.startswith("Async")
-    parameters = inspect.signature(original).parameters
-    required = [name for name, p in parameters.items() if p.default is p.empty and name != "self"]
-    kind.shape = _core.Shape(kind.name, set(parameters), required, ABSENT, kind.default)
+    # What the SDK came with, once it was seen: somebody may have replaced it before this was loaded.
+    known: Any = None
 
     def look(resource: Any, arguments: dict[str, Any]) -> PlainCall | None:
-        # A tracer that replaced the method must see the call.
-        if not untouched or vars(base)["create"] is not original:
-            return None
+        nonlocal known
+        now = vars(base)["create"]
+        if now is not known:
+            # A tracer that replaced the method must see the call.
+            if not _is_sdk_function(now):
+                return None
+            kind.shape = _shape(kind, now)
+            known = now
         call = PlainCall(resource, kind, is_async, arguments)
         try:
             return call if call.look(resource) else None
@@ -96,6 +99,12 @@ def _fast(base: type[Any], kind: Kind) -> Callable[..., Any]:
         return vars(base)["create"](self, *args, **kwargs)
 
     return create
+
+
+def _shape(kind: Kind, create: Callable[..., Any]) -> _core.Shape:
+    parameters = inspect.signature(create).parameters
+    required = [name for name, p in parameters.items() if p.default is p.empty and name != "self"]
+    return _core.Shape(kind.name, set(parameters), required, ABSENT, kind.default)
 
 
 def _ask(call: PlainCall) -> _core.Answer | None:
@@ -152,49 +161,3 @@ async def _unexpected_async(call: PlainCall, answer: _core.Answer) -> Any:
     if not response.is_success:
         raise call.client._make_status_error_from_response(response)
     return await call.client._process_response(**call.unexpected(response, answer))
-
-
-class Completions(_chat.Completions):
-    if not TYPE_CHECKING:
-        create = _fast(_chat.Completions, CHAT)
-
-
-class AsyncCompletions(_chat.AsyncCompletions):
-    if not TYPE_CHECKING:
-        create = _fast(_chat.AsyncCompletions, CHAT)
-
-
-class Chat(_chat.Chat):
-    if not TYPE_CHECKING:
-
-        @cached_property
-        def completions(self):
-            return Completions(self._client)
-
-
-class AsyncChat(_chat.AsyncChat):
-    if not TYPE_CHECKING:
-
-        @cached_property
-        def completions(self):
-            return AsyncCompletions(self._client)
-
-
-class Responses(_responses.Responses):
-    if not TYPE_CHECKING:
-        create = _fast(_responses.Responses, RESPONSES)
-
-
-class AsyncResponses(_responses.AsyncResponses):
-    if not TYPE_CHECKING:
-        create = _fast(_responses.AsyncResponses, RESPONSES)
-
-
-class Embeddings(_embeddings.Embeddings):
-    if not TYPE_CHECKING:
-        create = _fast(_embeddings.Embeddings, EMBEDDINGS)
-
-
-class AsyncEmbeddings(_embeddings.AsyncEmbeddings):
-    if not TYPE_CHECKING:
-        create = _fast(_embeddings.AsyncEmbeddings, EMBEDDINGS)
