@@ -1,11 +1,9 @@
 //! The FFI room: converts and calls. No decision about money, caching or routing is made here.
 //!
 //! `engine.rs` is the door, `state.rs` what the process owns (and a fork replaces). Plain calls: `place.rs`, with `guard.rs`
-//! (is the client as it was?), `plain.rs` (arguments to key and body) and `clone.rs` (a hit's
-//! object). Requests that the
-//! SDK built: `call.rs`. `local.rs`, `wait.rs` and `deliver.rs` are how callers wait, `stream.rs` is what a stream's
-//! reader reads, `build.rs` makes objects of JSON,
-//! `floats.rs` unpacks embeddings, `sender.rs` is the user's own http client.
+//! (is the client as it was?), `plain.rs` (arguments to key and body) and `clone.rs` (a hit's object). Requests that the SDK
+//! built: `call.rs`. `local.rs`, `wait.rs` and `deliver.rs` are how callers wait, `stream.rs` is what a stream's reader
+//! reads, `build.rs` makes objects of JSON, `floats.rs` unpacks embeddings, `sender.rs` is the user's own http client.
 
 mod build;
 mod call;
@@ -25,6 +23,10 @@ mod stream;
 mod wait;
 
 use pyo3::prelude::*;
+
+/// What is made on one thread and let go on another is most of a miss; `docs/decisions/` has what it is worth.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[pymodule]
 mod _core {
