@@ -1,6 +1,16 @@
-//! Chat completion chunks. Fields nobody has heard of survive in both directions.
+//! Chat completion chunks put together. Fields nobody has heard of survive, here and on the way back (`chat/replay.rs`).
 
-use serde_json::{Map, Value, json};
+mod replay;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+pub use replay::replay;
 
 type Object = Map<String, Value>;
 
@@ -16,36 +26,84 @@ pub struct Chat {
     /// The plain body, without its choices.
     pub body: Object,
     choices: Vec<Object>,
+    known: Vec<Known>,
+    chunks: u64,
     pub text_len: usize,
 }
 
+/// A field of the chunks, as it came last: most fields of most chunks are what they were.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    raw: String,
+    /// The chunk, by its number.
+    seen: u64,
+}
+
 impl Chat {
-    /// Takes a chunk. False: it has no meaning that a plain body could carry.
-    pub fn push(&mut self, chunk: Object) -> bool {
-        for (name, value) in chunk {
-            match (name.as_str(), value) {
-                ("choices", Value::Array(choices)) => {
-                    for choice in choices {
-                        if self.push_choice(choice).is_none() {
-                            return false;
-                        }
+    /// Takes a chunk, its JSON. False: it has no meaning that a plain body could carry.
+    pub fn push(&mut self, chunk: &str) -> bool {
+        self.chunks += 1;
+        let mut json = serde_json::Deserializer::from_str(chunk);
+        json.deserialize_map(Fields(self)).is_ok_and(|taken| taken) && json.end().is_ok()
+    }
+
+    fn push_field(&mut self, name: Cow<'_, str>, raw: &str) -> bool {
+        match self.known.iter_mut().find(|known| known.name == name) {
+            // The same name twice in one chunk.
+            Some(known) if known.seen == self.chunks => return false,
+            Some(known) => {
+                known.seen = self.chunks;
+                if name != "choices" {
+                    if known.raw == raw {
+                        return true;
                     }
-                }
-                ("choices", Value::Null) => {}
-                ("choices", _) => return false,
-                ("object", _) => {}
-                // Gateways write the first chunk of a stream with fields that later ones leave empty.
-                (_, Value::Null) => {
-                    self.body.entry(name).or_insert(Value::Null);
-                }
-                (_, Value::String(text)) if text.is_empty() => {
-                    self.body.entry(name).or_insert(Value::String(text));
-                }
-                (_, value) => {
-                    self.body.insert(name, value);
+                    raw.clone_into(&mut known.raw);
                 }
             }
+            None => {
+                let kept = if name == "choices" { "" } else { raw };
+                self.known.push(Known { name: name.to_string(), raw: kept.to_owned(), seen: self.chunks });
+            }
         }
+        if name == "choices" && self.push_text(raw) {
+            return true;
+        }
+        let Ok(value) = serde_json::from_str(raw) else { return false };
+        match (&*name, value) {
+            ("choices", Value::Array(choices)) => {
+                return choices.into_iter().all(|choice| self.push_choice(choice).is_some());
+            }
+            ("choices", Value::Null) | ("object", _) => {}
+            ("choices", _) => return false,
+            ("error", value) if !value.is_null() => return false,
+            // Gateways write the first chunk of a stream with fields that later ones leave empty.
+            (_, Value::Null) => {
+                self.body.entry(name).or_insert(Value::Null);
+            }
+            (_, Value::String(text)) if text.is_empty() => {
+                self.body.entry(name).or_insert(Value::String(text));
+            }
+            (_, value) => {
+                self.body.insert(name.into_owned(), value);
+            }
+        }
+        true
+    }
+
+    /// The usual choices: one, with a little more text and nothing else. False: they are not that.
+    fn push_text(&mut self, raw: &str) -> bool {
+        let Ok([piece]) = serde_json::from_str::<[Piece<'_>; 1]>(raw) else { return false };
+        let known =
+            self.choices.iter_mut().find(|known| known.get("index").and_then(Value::as_u64) == Some(piece.index));
+        let Some(known) = known else { return false };
+        if matches!(piece.logprobs, Nothing::Null) && !known.contains_key("logprobs") {
+            return false;
+        }
+        let message = known.get_mut("message").and_then(Value::as_object_mut);
+        let Some(Value::String(content)) = message.and_then(|message| message.get_mut("content")) else { return false };
+        content.push_str(&piece.delta.content);
+        self.text_len += piece.delta.content.len();
         true
     }
 
@@ -113,6 +171,61 @@ impl Chat {
         self.body.insert("object".to_owned(), "chat.completion".into());
         self.body.insert("choices".to_owned(), self.choices.into_iter().map(Value::Object).collect());
         Some(Value::Object(self.body))
+    }
+}
+
+struct Fields<'a>(&'a mut Chat);
+
+impl<'de> Visitor<'de> for Fields<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a chunk")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<bool, A::Error> {
+        let mut taken = true;
+        while let Some(Name(name)) = fields.next_key()? {
+            let raw: &RawValue = fields.next_value()?;
+            taken = taken && self.0.push_field(name, raw.get());
+        }
+        Ok(taken)
+    }
+}
+
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Piece<'a> {
+    index: u64,
+    #[serde(borrow)]
+    delta: Delta<'a>,
+    #[serde(default)]
+    logprobs: Nothing,
+    #[serde(default, rename = "finish_reason")]
+    _finish_reason: Nothing,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: Cow<'a, str>,
+}
+
+/// A field that is not there, or null.
+#[derive(Default)]
+enum Nothing {
+    #[default]
+    Absent,
+    Null,
+}
+
+impl<'de> Deserialize<'de> for Nothing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <()>::deserialize(deserializer).map(|()| Self::Null)
     }
 }
 
@@ -187,112 +300,4 @@ fn merge_items(known: &mut Vec<Value>, more: Vec<Value>) -> Option<usize> {
 
 fn texts_in(object: &Object) -> usize {
     object.values().filter_map(Value::as_str).map(str::len).sum()
-}
-
-/// The chunks of a plain completion: for each choice the role, the texts, the tool calls, the finish; then the usage.
-pub fn replay(body: &Value, include_usage: bool) -> Vec<Value> {
-    let mut frame = body.as_object().cloned().unwrap_or_default();
-    let usage = frame.remove("usage");
-    let choices = match frame.remove("choices") {
-        Some(Value::Array(choices)) => choices,
-        _ => Vec::new(),
-    };
-    frame.insert("object".to_owned(), "chat.completion.chunk".into());
-    if include_usage {
-        frame.insert("usage".to_owned(), Value::Null);
-    }
-    let mut chunks = Vec::new();
-    for choice in choices {
-        let Value::Object(choice) = choice else { continue };
-        for part in choice_parts(choice) {
-            let mut chunk = frame.clone();
-            chunk.insert("choices".to_owned(), Value::Array(vec![Value::Object(part)]));
-            chunks.push(Value::Object(chunk));
-        }
-    }
-    if include_usage && let Some(usage) = usage {
-        let mut chunk = frame;
-        chunk.insert("choices".to_owned(), json!([]));
-        chunk.insert("usage".to_owned(), usage);
-        chunks.push(Value::Object(chunk));
-    }
-    chunks
-}
-
-fn choice_parts(mut choice: Object) -> Vec<Object> {
-    let index = choice.remove("index").unwrap_or_else(|| 0.into());
-    let mut message = match choice.remove("message") {
-        Some(Value::Object(message)) => message,
-        _ => Object::new(),
-    };
-    let finish_reason = choice.remove("finish_reason").unwrap_or_default();
-    let mut logprobs = choice.remove("logprobs");
-    let has_logprobs = logprobs.is_some();
-    let part = |delta: Object, logprobs: Option<Value>| {
-        let mut part = Object::new();
-        part.insert("index".to_owned(), index.clone());
-        part.insert("delta".to_owned(), Value::Object(delta));
-        if has_logprobs {
-            part.insert("logprobs".to_owned(), logprobs.unwrap_or_default());
-        }
-        part.insert("finish_reason".to_owned(), Value::Null);
-        part
-    };
-
-    let mut deltas = Vec::new();
-    for name in TEXTS {
-        if let Some(Value::String(text)) = message.get_mut(name)
-            && !text.is_empty()
-        {
-            deltas.push(single(name, Value::String(std::mem::take(text))));
-            // The first delta tells the field with nothing in it, as OpenAI's does; of optional fields it says nothing.
-            if name != "content" {
-                message.remove(name);
-            }
-        }
-    }
-    let mut calls = Vec::new();
-    if let Some(Value::Array(whole)) = message.remove("tool_calls") {
-        for (position, call) in whole.into_iter().enumerate() {
-            calls.extend(call_parts(position, call));
-        }
-        if calls.is_empty() {
-            message.insert("tool_calls".to_owned(), json!([]));
-        }
-    }
-
-    let mut parts = vec![part(message, None)];
-    for delta in deltas {
-        // They are the tokens of the text, whichever it is.
-        let is_last_text = !delta.contains_key("reasoning") && !delta.contains_key("reasoning_content");
-        parts.push(part(delta, if is_last_text { logprobs.take() } else { None }));
-    }
-    parts.extend(calls.into_iter().map(|call| part(single("tool_calls", json!([call])), None)));
-    let mut last = part(Object::new(), logprobs.take());
-    last.insert("finish_reason".to_owned(), finish_reason);
-    last.extend(choice);
-    parts.push(last);
-    parts
-}
-
-/// A call as OpenAI sends it: who it is for, then its arguments.
-fn call_parts(position: usize, call: Value) -> Vec<Value> {
-    let Value::Object(mut call) = call else { return Vec::new() };
-    call.insert("index".to_owned(), position.into());
-    let mut parts = Vec::new();
-    if let Some(Value::Object(function)) = call.get_mut("function")
-        && let Some(Value::String(arguments)) = function.get_mut("arguments")
-        && !arguments.is_empty()
-    {
-        let arguments = std::mem::take(arguments);
-        parts.push(json!({"index": position, "function": {"arguments": arguments}}));
-    }
-    parts.insert(0, Value::Object(call));
-    parts
-}
-
-fn single(name: &str, value: Value) -> Object {
-    let mut object = Object::new();
-    object.insert(name.to_owned(), value);
-    object
 }

@@ -85,15 +85,13 @@ impl Assembler {
             self.done = true;
             return;
         }
-        let Ok(Value::Object(data)) = serde_json::from_str(&event.data) else {
-            self.broken = true;
-            return;
-        };
-        let failed = event.event.as_deref() == Some("error") || data.get("error").is_some_and(|error| !error.is_null());
-        let taken = !failed
+        let taken = event.event.as_deref() != Some("error")
             && match &mut self.kind {
-                State::Chat(chat) => chat.push(data),
-                State::Responses(responses) => responses.push(data),
+                State::Chat(chat) => chat.push(&event.data),
+                State::Responses(responses) => match serde_json::from_str::<Value>(&event.data) {
+                    Ok(Value::Object(data)) if data.get("error").is_none_or(Value::is_null) => responses.push(data),
+                    _ => false,
+                },
             };
         self.broken = !taken;
     }

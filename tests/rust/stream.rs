@@ -227,3 +227,62 @@ fn the_usage_chunk() {
     assert!(!is_usage_only_chunk(&json!({"choices": [{}], "usage": {"prompt_tokens": 1}})));
     assert!(!is_usage_only_chunk(&json!({"choices": [], "usage": null})));
 }
+
+/// A chunk with a little more text is read in a way of its own; one with a field that nobody knows is not.
+fn text_chunk(index: u64, text: &str, more: &serde_json::Value, odd: bool) -> String {
+    let mut choice = json!({"index": index, "delta": {"content": text}, "finish_reason": null});
+    for (name, value) in more.as_object().unwrap() {
+        choice[name] = value.clone();
+    }
+    if odd {
+        choice["delta"]["x_odd"] = json!(null);
+    }
+    let mut chunk = json!({"id": "c", "model": "m", "usage": null, "choices": [choice]});
+    if text.len() > 3 {
+        chunk["obfuscation"] = json!(text);
+    }
+    chunk.to_string()
+}
+
+fn assembled(chunks: &[String]) -> Option<serde_json::Value> {
+    let mut assembler = Assembler::new(Kind::Chat);
+    for data in chunks.iter().map(String::as_str).chain(["[DONE]"]) {
+        assembler.push(&Event::encode(None, data));
+    }
+    assembler.finish()
+}
+
+proptest! {
+    #[test]
+    fn the_short_way_for_a_text_comes_to_the_same(
+        pieces in prop::collection::vec((0..3_u64, ".{0,6}", 0..4_u8), 1..20)
+    ) {
+        let chunks = |odd: bool| -> Vec<String> {
+            pieces.iter().map(|(index, text, kind)| {
+                let more = match kind {
+                    0 => json!({"logprobs": null}),
+                    1 => json!({"logprobs": {"content": [{"token": text}]}}),
+                    2 => json!({"finish_reason": "stop"}),
+                    _ => json!({}),
+                };
+                text_chunk(*index, text, &more, odd)
+            }).collect()
+        };
+        let mut slow = assembled(&chunks(true)).unwrap();
+        for choice in slow["choices"].as_array_mut().unwrap() {
+            choice["message"].as_object_mut().unwrap().remove("x_odd");
+        }
+        prop_assert_eq!(assembled(&chunks(false)).unwrap(), slow);
+    }
+}
+
+#[test]
+fn a_chunk_that_says_something_twice_is_no_part_of_an_answer() {
+    let good = r#"{"id":"c","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}"#;
+    let twice = r#"{"id":"c","id":"d","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}"#;
+    let torn = r#"{"id":"c","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]} x"#;
+    assert!(assembled(&[good.to_owned(), good.to_owned()]).is_some());
+    for bad in [twice, torn, "[]", "5", ""] {
+        assert_eq!(assembled(&[good.to_owned(), bad.to_owned()]), None, "{bad}");
+    }
+}
