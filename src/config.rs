@@ -1,6 +1,7 @@
 //! The policy as the core sees it. Python checks what users write; this only reads the checked form.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -25,8 +26,14 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheConfig {
-    /// Bytes.
+    /// Bytes in memory.
     pub max_bytes: u64,
+    /// A file below the memory; None = memory alone.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// Bytes in the file.
+    #[serde(default)]
+    pub max_disk_bytes: u64,
     /// Seconds; None = no end.
     pub ttl: Option<f64>,
     pub mode: String,

@@ -97,6 +97,8 @@ pub struct Context {
     /// How old an answer may be, and how long a stored one lives; None = what the policy says.
     pub ttl: Option<Duration>,
     pub tag: Option<Arc<str>>,
+    /// The caller has looked for the answer on disk, just now.
+    pub looked_on_disk: bool,
     /// Counts what [`Self::spawn`] spawns; None when nobody asks.
     pub tasks: Option<Arc<Tasks>>,
 }

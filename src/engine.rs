@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::StreamExt;
 
@@ -13,9 +13,12 @@ use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response};
 use crate::key::Scope;
-use crate::ledger::{ModelPrice, PriceTable};
+use crate::ledger::{Ledger, ModelPrice, PriceTable};
 use crate::pipeline::Pipeline;
 use crate::stages::cache::CacheStage;
+use crate::store::disk::gate::Gate;
+use crate::store::disk::{DiskStore, Settings};
+use crate::store::memory::MemoryStore;
 use crate::stream::is_usage_only_chunk;
 use crate::stream::sse::Event;
 use crate::upstream::Upstream;
@@ -27,16 +30,19 @@ pub struct Engine {
     cache: Arc<CacheStage>,
     mode: Mode,
     scope: Scope,
+    /// The scope with the salt of the cache file, where that could only be read later.
+    late_scope: OnceLock<Scope>,
     strict: bool,
     pipeline: Arc<Pipeline>,
 }
 
 impl Engine {
-    /// `salt`: 32 random bytes of the process, which keep API keys out of the cache keys.
+    /// `salt`: 32 random bytes of the process, which keep API keys out of the cache keys; a cache file has its own, so
+    /// that all who share it have the same keys. `gate`: keeps its connections out of forks.
     ///
     /// # Errors
     /// [`Error::Config`]
-    pub fn new(config: Config, salt: [u8; 32]) -> Result<Self> {
+    pub fn new(config: Config, salt: [u8; 32], gate: &Arc<Gate>) -> Result<Self> {
         let mut own_prices = BTreeMap::new();
         for (model, price) in &config.models {
             let parsed = ModelPrice::parse(
@@ -51,6 +57,10 @@ impl Engine {
         let prices = Arc::new(PriceTable::bundled().with_overrides(own_prices));
         // A cache that is turned off is a stage that lets everything pass: the ledger still wants to know.
         let off = config.cache.is_none();
+        let file = config.cache.as_ref().and_then(|cache| {
+            let namespace = cache.name.clone().unwrap_or_default();
+            Some(Settings { path: cache.path.clone()?, max_bytes: cache.max_disk_bytes, namespace })
+        });
         let (max_bytes, ttl, deterministic_only, mode, name, ignored_headers) = match config.cache {
             Some(cache) => (
                 cache.max_bytes,
@@ -63,10 +73,22 @@ impl Engine {
             None => (0, None, false, Mode::Off, None, Vec::new()),
         };
         let ignored_headers = ignored_headers.into_iter().map(|header| header.to_ascii_lowercase()).collect();
-        let cache = Arc::new(CacheStage::new(max_bytes, ttl, deterministic_only, off));
+        let memory = MemoryStore::new(max_bytes);
+        let disk = file.map(|file| Arc::new(DiskStore::open(file, salt, gate, memory.clone())));
+        let salt = disk.as_ref().and_then(|disk| disk.salt().copied()).unwrap_or(salt);
+        let cache = Arc::new(CacheStage::new(memory, disk, max_bytes, ttl, deterministic_only, off));
         let pipeline = Pipeline::new(Arc::clone(&cache), Upstream::new(Arc::clone(&prices)));
         let scope = Scope { salt, name, ignored_headers };
-        Ok(Self { aliases: config.aliases, prices, cache, mode, scope, strict: config.strict, pipeline })
+        Ok(Self {
+            aliases: config.aliases,
+            prices,
+            cache,
+            mode,
+            scope,
+            late_scope: OnceLock::new(),
+            strict: config.strict,
+            pipeline,
+        })
     }
 
     pub fn prices(&self) -> &Arc<PriceTable> {
@@ -83,7 +105,26 @@ impl Engine {
     }
 
     pub fn scope(&self) -> &Scope {
-        &self.scope
+        match self.cache.disk().and_then(|disk| disk.salt()) {
+            Some(salt) if *salt != self.scope.salt => {
+                self.late_scope.get_or_init(|| Scope { salt: *salt, ..self.scope.clone() })
+            }
+            _ => &self.scope,
+        }
+    }
+
+    /// The cache file writes the ledger down from now on, if there is one and no other does.
+    pub fn keep(&self, ledger: &Arc<Ledger>) {
+        if let Some(disk) = self.cache.disk()
+            && !ledger.is_kept()
+        {
+            disk.keep(ledger);
+        }
+    }
+
+    /// What went wrong with the cache file, if somebody is to be told.
+    pub fn take_news(&self) -> Option<String> {
+        self.cache.disk()?.take_news(self.strict)
     }
 
     pub fn is_strict(&self) -> bool {
@@ -100,6 +141,7 @@ impl Engine {
     /// # Errors
     /// What the transport failed with; an upstream's error status is a response.
     pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
+        self.keep(&cx.ledger);
         let own = cx.patience.join(cx.limits);
         let hides_usage = !request.asks_usage();
         let result = self.pipeline.start().run(cx, request).await;

@@ -144,6 +144,10 @@ class _SyncMixin(_Mixin):
 
             return Embeddings(self)
 
+        def close(self):
+            super().close()
+            self._farthing.written()
+
         def _send_request(self, request, *, stream, **kwargs):
             return transport.send(self, super()._send_request, request, stream, kwargs)
 
@@ -174,6 +178,10 @@ class _AsyncMixin(_Mixin):
             from .resources.embeddings import AsyncEmbeddings
 
             return AsyncEmbeddings(self)
+
+        async def close(self):
+            await super().close()
+            self._farthing.written(wait=False)
 
         async def _send_request(self, request, *, stream, **kwargs):
             return await transport.send_async(self, super()._send_request, request, stream, kwargs)

@@ -64,6 +64,7 @@ class Savings:
             tokens.
         by_model, by_tag, by_stage: the same by the model that answered, by tag, by the stage that spent or saved.
         unknown_prices: models without a price, sorted; their money is in none of the sums.
+        faults: failures of farthing's own that calls went on without (a full disk, say), counted by kind.
     """
 
     calls: int = 0
@@ -86,6 +87,7 @@ class Savings:
     by_tag: dict[str, Line] = field(default_factory=dict)
     by_stage: dict[str, Line] = field(default_factory=dict)
     unknown_prices: tuple[str, ...] = ()
+    faults: dict[str, int] = field(default_factory=dict)
 
     @property
     def saved_tokens(self) -> int:
@@ -127,7 +129,7 @@ class Savings:
         lines = [f"{label:<11}{value}" for label, value in self._summary()]
         for title, rows in self._tables():
             lines += ["", *_aligned(title, rows)]
-        for line in self._unknown():
+        for line in [*self._unknown(), *self._faults()]:
             lines += textwrap.wrap(line, _WIDTH, subsequent_indent="    ", break_on_hyphens=False) or [""]
         return "\n".join(lines)
 
@@ -135,7 +137,7 @@ class Savings:
         """The same for a notebook."""
         parts = [_html_table(self._summary())]
         parts += [_html_table(rows, [title, *_HEADINGS]) for title, rows in self._tables()]
-        parts += [f"<p>{_escape(line)}</p>" for line in self._unknown() if line]
+        parts += [f"<p>{_escape(line)}</p>" for line in [*self._unknown(), *self._faults()] if line]
         return "<div>" + "".join(parts) + "</div>"
 
     def _summary(self) -> list[tuple[str, ...]]:
@@ -184,6 +186,11 @@ class Savings:
             f"hint: models.{first} = {{ input = 0.15, output = 0.60 }} in the policy, in USD per million tokens",
         ]
 
+    def _faults(self) -> list[str]:
+        if not self.faults:
+            return []
+        return ["", "farthing failed and went on: " + ", ".join(f"{_clean(k)} ({n:,})" for k, n in self.faults.items())]
+
 
 _HEADINGS = ("calls", "hits", "tokens", "saved tokens", "spent", "saved")
 
@@ -204,6 +211,8 @@ def _estimated(amount: Decimal) -> str:
 def _read(name: str, value: Any) -> Any:
     if name.startswith("by_"):
         return {str(key): _line(line) for key, line in _mapping(value).items()}
+    if name == "faults":
+        return {str(kind): count for kind, count in _mapping(value).items() if isinstance(count, int)}
     if name == "unknown_prices":
         return tuple(sorted({str(model) for model in value})) if isinstance(value, list) else ()
     if name in _MONEY:

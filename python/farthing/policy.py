@@ -60,6 +60,16 @@ def _max_bytes(value: object, key: str) -> int:
     raise Bad(f"{key} must be 1 byte to 2**63 - 1", shown(value), hint)
 
 
+def _path(value: object, key: str) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise Bad(f"{key} must be the path of a file", shown(value))
+    path = os.fspath(value)
+    if not isinstance(path, str) or not path.strip() or "\0" in path or path.endswith(("/", os.sep)):
+        raise Bad(f"{key} must be the path of a file", shown(path), f'{key} = "~/.cache/my-app/farthing.db"')
+    # Absolute, so that a change of the working directory (or a child with another one) does not mean another file.
+    return os.path.abspath(os.path.expanduser(path))
+
+
 def _mode(value: object, key: str) -> str:
     return one_of(value, MODES, key)
 
@@ -230,10 +240,11 @@ def _stage(cls: type[_Part]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Cache(_Part):
-    """The exact cache: an equal request is answered from memory.
+    """The exact cache: an equal request is answered from memory, or from a file below it.
 
     Args:
-        max_bytes: what it may hold, in bytes, >= 1; also a text ("256MiB" = 2**28, "1GB" = 10**9). The least useful go.
+        max_bytes: what it may hold in memory, in bytes, >= 1; also a text ("256MiB" = 2**28, "1GB" = 10**9). The least
+            useful go.
         ttl: seconds until an answer is too old, > 0, at most 100 years; also a text ("30m", "1h", "7d"); None (in TOML
             "never") = never.
         mode: "on"; "off"; "read_only" (answers, does not store); "write_only" (stores, does not answer); "refresh"
@@ -243,7 +254,10 @@ class Cache(_Part):
             in the cache key; for keys that rotate. None = the tenant. Not a secret: it may be shown.
         ignore_headers: extra request headers that do not make a request another one. Kept in lower case, sorted.
         name: sets this cache apart. Clients of one process with equal policies share a cache; a name makes a policy
-            unlike an otherwise equal one.
+            unlike an otherwise equal one, and answers under different names in one file do not meet.
+        path: a file (SQLite) that keeps answers and the ledger, made when it is not there, shared by all processes
+            that name it. `~` is the home directory; kept as an absolute path. None = memory alone.
+        max_disk_bytes: what the file may hold, as `max_bytes`. The answers that were not used for longest go.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name.
@@ -256,6 +270,8 @@ class Cache(_Part):
     scope: str | None = field(default=None, metadata=_check(_or_none(text)))
     ignore_headers: tuple[str, ...] = field(default=(), metadata=_check(_headers))
     name: str | None = field(default=None, metadata=_check(_or_none(text)))
+    path: str | None = field(default=None, metadata=_check(_or_none(_path)))
+    max_disk_bytes: int = field(default=1024 * 1024 * 1024, metadata=_check(_max_bytes))
 
     if TYPE_CHECKING:  # what may be given is wider than what is kept
 
@@ -269,6 +285,8 @@ class Cache(_Part):
             scope: str | None = ...,
             ignore_headers: Iterable[str] = ...,
             name: str | None = ...,
+            path: str | os.PathLike[str] | None = ...,
+            max_disk_bytes: int | str = ...,
         ) -> None: ...
 
 

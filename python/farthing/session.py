@@ -8,20 +8,27 @@ from __future__ import annotations
 import atexit
 import itertools
 import os
+import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from . import _core
 from .answers import forget_queues
-from .exceptions import FarthingError, FarthingWarning
+from .exceptions import CacheError, FarthingError, FarthingWarning
 from .policy import Policy
 
 __all__ = ["CacheControl", "Session"]
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_core.after_fork_in_child)
+    os.register_at_fork(
+        before=_core.before_fork,
+        after_in_parent=_core.after_fork_in_parent,
+        after_in_child=_core.after_fork_in_child,
+    )
 atexit.register(_core.at_exit)
 
 # Held, so that a program which makes a client for each request still finds its answers; the policies used last only, as
@@ -65,9 +72,32 @@ class Session:
     def __init__(self, policy: Policy, ledger: _core.Ledger | None = None) -> None:
         self.policy = policy
         self.engine = _engine(policy.to_core())
+        if policy.cache is not None and policy.cache.path is not None:
+            self._opened()
         self.ledger = ledger if ledger is not None else _core.Ledger()
         self.warned = False
         self.number = next(_numbers)
+
+    def _opened(self) -> None:
+        """Says what went wrong with the cache file when it was opened; has it written when a child of multiprocessing
+        ends.
+
+        Raises:
+            CacheError: the policy is strict.
+        """
+        news = self.engine.take_news()
+        if news is not None:
+            if self.policy.strict:
+                raise CacheError(news)
+            warnings.warn(news, FarthingWarning, stacklevel=5)
+        _flush_at_the_end_of_children()
+
+    def written(self, *, wait: bool = True) -> None:
+        """Has the cache file written, for a client that is closed."""
+        try:
+            self.engine.cache_flush(2.0 if wait else 0.0)
+        except _core.CoreError as error:
+            self.failed(error)
 
     def failed(self, error: Exception) -> None:
         """Notes a failure of farthing's own: raised when the policy is strict, else warned about once a client.
@@ -86,6 +116,34 @@ class Session:
             )
 
 
+@contextmanager
+def _asked() -> Iterator[None]:
+    """What the cache was asked to do by name: it says when it could not."""
+    try:
+        yield
+    except _core.CoreError as error:
+        raise CacheError(str(error)) from None
+
+
+_children_flush = False
+
+
+def _flush_at_the_end_of_children() -> None:
+    """A child of multiprocessing ends without `atexit`; it has finalizers of its own."""
+    global _children_flush
+    util = sys.modules.get("multiprocessing.util")
+    if _children_flush or util is None:
+        return
+    _children_flush = True
+
+    def add(_: Any) -> None:
+        util.Finalize(None, _core.flush_files, exitpriority=-1000)
+
+    add(None)
+    # A forked child forgets the finalizers of its parent.
+    util.register_after_fork(_flush_at_the_end_of_children, add)
+
+
 class CacheControl:
     """`client.cache`: the exact cache, which all clients with the same policy in this process share."""
 
@@ -93,13 +151,23 @@ class CacheControl:
         self._session = session
 
     def clear(self) -> None:
-        """Forgets every stored answer."""
-        self._session.engine.cache_clear()
+        """Forgets every stored answer, in memory and in the file. Raises CacheError when the file cannot."""
+        with _asked():
+            self._session.engine.cache_clear()
 
     def invalidate(self, *, tag: str) -> int:
-        """Forgets the answers that were stored under a tag; returns how many there were."""
-        return self._session.engine.cache_invalidate(tag)
+        """Forgets the answers that were stored under a tag, in memory and in the file; returns how many there were.
+        Other processes with the same file forget them within a second. Raises CacheError when the file cannot."""
+        with _asked():
+            return self._session.engine.cache_invalidate(tag)
+
+    def flush(self) -> None:
+        """Waits until the file has every answer and every sum so far; without a file, nothing happens. At exit this is
+        done by itself. Raises CacheError when the file cannot take it within 5 seconds."""
+        with _asked():
+            self._session.engine.cache_flush(5.0)
 
     def stats(self) -> dict[str, Any]:
-        """Counts: `entries`, `bytes` and `max_bytes` (bytes), `hits`, `misses`, `stored`, `in_flight`."""
+        """Counts: `entries`, `bytes` and `max_bytes` (bytes), `hits`, `misses`, `stored`, `in_flight`; with a
+        file also `disk_entries`, `disk_bytes`, `max_disk_bytes` and `disk_hits`."""
         return self._session.engine.cache_stats()

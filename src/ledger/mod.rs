@@ -1,13 +1,14 @@
 //! What was spent and what was saved: one ledger for a client and its copies.
 //!
 //! Charges come from `upstream/`, one for each attempt that was billed; calls and savings come from the stage that
-//! answered. Nothing here decides anything, and nothing here knows a network.
+//! answered. Nothing here decides anything, and nothing here knows a network. `store/disk/` writes the sums down.
 
 pub mod money;
 pub mod price;
 pub mod report;
 pub mod usage;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use money::Money;
@@ -82,27 +83,81 @@ pub struct Charge {
 
 /// The sums of a client family.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Report>);
+pub struct Ledger {
+    sums: Mutex<Sums>,
+    /// A cache file writes the sums down as well.
+    kept: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    report: Report,
+    /// What there was before resets.
+    before: Report,
+    /// Rises with each record.
+    changes: u64,
+}
 
 impl Ledger {
     pub fn record_call(&self, call: Call) {
-        self.lock().call(call);
+        let mut sums = self.lock();
+        sums.report.call(call);
+        sums.changes += 1;
     }
 
     pub fn record_charge(&self, charge: Charge) {
-        self.lock().charge(charge);
+        let mut sums = self.lock();
+        sums.report.charge(charge);
+        sums.changes += 1;
+    }
+
+    /// Notes a failure of farthing's own that calls go on without.
+    pub fn record_fault(&self, kind: &'static str) {
+        let mut sums = self.lock();
+        sums.report.fault(kind);
+        sums.changes += 1;
     }
 
     pub fn report(&self) -> Report {
-        self.lock().clone()
+        self.lock().report.clone()
     }
 
     /// Starts again from nothing; returns what there was.
     pub fn reset(&self) -> Report {
-        std::mem::take(&mut *self.lock())
+        let mut sums = self.lock();
+        let report = std::mem::take(&mut sums.report);
+        if self.is_kept() {
+            sums.before.add(&report);
+        }
+        report
     }
 
-    fn lock(&self) -> MutexGuard<'_, Report> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    /// Marks the ledger as one that a file keeps, and gives its sums and their number; None: one keeps it already.
+    pub fn start_keeping(&self) -> Option<(Report, u64)> {
+        if self.is_kept() {
+            return None;
+        }
+        // Under the lock, so that whoever sees the mark records what the file has not got.
+        let sums = self.lock();
+        (!self.kept.swap(true, Ordering::Relaxed)).then(|| (sums.report.clone(), sums.changes))
+    }
+
+    /// The sums with those from before resets, and their number; None when the number is still `seen`.
+    pub fn all_since(&self, seen: u64) -> Option<(Report, u64)> {
+        let sums = self.lock();
+        if sums.changes == seen {
+            return None;
+        }
+        let mut all = sums.before.clone();
+        all.add(&sums.report);
+        Some((all, sums.changes))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Call, Charge, Money, Outcome, Usage};
 
@@ -29,6 +29,11 @@ impl Amount {
         }
     }
 
+    /// What came in since the sums were `before`. What was ever unknown stays so.
+    fn since(&self, before: &Self) -> Self {
+        Self { known: self.known - before.known, ..*self }
+    }
+
     fn join(&mut self, other: &Self) {
         self.known += other.known;
         self.has_known |= other.has_known;
@@ -42,8 +47,19 @@ impl Serialize for Amount {
     }
 }
 
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let known = Option::<Money>::deserialize(deserializer)?;
+        let has_unknown = known.is_none();
+        let known = known.unwrap_or_default();
+        // A sum of nothing is known as well; it must not make what is unknown look known.
+        Ok(Self { known, has_known: known != Money::ZERO, has_unknown })
+    }
+}
+
 /// One model's, tag's or stage's part.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Line {
     pub calls: u64,
     /// Hits and joined calls.
@@ -66,6 +82,18 @@ impl Line {
         self.saved.join(&other.saved);
     }
 
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            calls: self.calls.saturating_sub(before.calls),
+            hits: self.hits.saturating_sub(before.hits),
+            prompt_tokens: self.prompt_tokens.saturating_sub(before.prompt_tokens),
+            completion_tokens: self.completion_tokens.saturating_sub(before.completion_tokens),
+            saved_tokens: self.saved_tokens.saturating_sub(before.saved_tokens),
+            spent: self.spent.since(&before.spent),
+            saved: self.saved.since(&before.saved),
+        }
+    }
+
     fn charge(&mut self, charge: &Charge) {
         self.prompt_tokens += charge.usage.prompt;
         self.completion_tokens += charge.usage.completion;
@@ -79,7 +107,8 @@ impl Line {
 }
 
 /// See `farthing.ledger.Savings` for the meaning of each sum.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     pub calls: u64,
     pub hits: u64,
@@ -101,6 +130,8 @@ pub struct Report {
     pub by_tag: BTreeMap<String, Line>,
     pub by_stage: BTreeMap<String, Line>,
     pub unknown_prices: BTreeSet<String>,
+    /// Failures of farthing's own that calls went on without, by kind.
+    pub faults: BTreeMap<String, u64>,
 }
 
 impl Report {
@@ -202,6 +233,49 @@ impl Report {
         }
         for model in &other.unknown_prices {
             self.unknown_price(model);
+        }
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind.clone()).or_default() += count;
+        }
+    }
+
+    pub(super) fn fault(&mut self, kind: &'static str) {
+        *self.faults.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// What came in since the sums were `before`; `before` and that add up to these sums.
+    pub fn since(&self, before: &Self) -> Self {
+        let lines = |mine: &BTreeMap<String, Line>, theirs: &BTreeMap<String, Line>| {
+            let changed = mine.iter().filter(|(name, line)| theirs.get(*name) != Some(line));
+            let nothing = Line::default();
+            changed.map(|(name, line)| (name.clone(), line.since(theirs.get(name).unwrap_or(&nothing)))).collect()
+        };
+        let count = |mine: u64, theirs: u64| mine.saturating_sub(theirs);
+        Self {
+            calls: count(self.calls, before.calls),
+            hits: count(self.hits, before.hits),
+            joined: count(self.joined, before.joined),
+            misses: count(self.misses, before.misses),
+            bypassed: count(self.bypassed, before.bypassed),
+            errors: count(self.errors, before.errors),
+            prompt_tokens: count(self.prompt_tokens, before.prompt_tokens),
+            completion_tokens: count(self.completion_tokens, before.completion_tokens),
+            cached_tokens: count(self.cached_tokens, before.cached_tokens),
+            saved_prompt_tokens: count(self.saved_prompt_tokens, before.saved_prompt_tokens),
+            saved_completion_tokens: count(self.saved_completion_tokens, before.saved_completion_tokens),
+            spent: self.spent - before.spent,
+            saved: self.saved - before.saved,
+            overhead: self.overhead - before.overhead,
+            estimated_spent: self.estimated_spent - before.estimated_spent,
+            estimated_saved: self.estimated_saved - before.estimated_saved,
+            by_model: lines(&self.by_model, &before.by_model),
+            by_tag: lines(&self.by_tag, &before.by_tag),
+            by_stage: lines(&self.by_stage, &before.by_stage),
+            unknown_prices: self.unknown_prices.difference(&before.unknown_prices).cloned().collect(),
+            faults: (self.faults.iter())
+                .map(|(kind, seen)| (kind.clone(), count(*seen, before.faults.get(kind).copied().unwrap_or(0))))
+                .filter(|(_, seen)| *seen > 0)
+                .collect(),
         }
     }
 }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::exchange::Endpoint;
 
 /// Tokens. `prompt` includes `cached`, `cache_write` and `audio_prompt`; `completion` includes `reasoning` and
 /// `audio_completion`, as OpenAI counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// As JSON it is what cache files hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     pub prompt: u64,
     pub completion: u64,

@@ -126,6 +126,7 @@ impl Call {
             mode: mode(text("mode")?.as_deref(), core.mode())?,
             ttl: seconds(item("ttl")?.extract::<Option<f64>>()?),
             tag,
+            looked_on_disk: false,
             tasks: None,
         };
         Ok(Some(Self { cx, request, by_rust }))

@@ -1,6 +1,7 @@
 //! The door: engines and ledgers as Python sees them. Plain calls are `place.rs`, requests that the SDK built `call.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -10,11 +11,12 @@ use super::call::{Answer, Call};
 use super::deliver::{Job, LoopQueue};
 use super::error::{CoreError, guarded, to_python};
 use super::sender::RawHeaders;
-use super::state::{next_id, state};
+use super::state::{next_id, state, without_gil};
 use crate::context::Mode;
 use crate::engine;
 use crate::exchange::Endpoint;
 use crate::key;
+use crate::store::disk::fault::Fault;
 
 /// One policy's engine. Clients with the same policy hold the same one.
 #[pyclass(frozen, weakref)]
@@ -47,7 +49,12 @@ pub fn mode(name: Option<&str>, policy: Mode) -> PyResult<Mode> {
 
 impl Engine {
     pub fn core(&self, py: Python<'_>) -> PyResult<Arc<engine::Engine>> {
-        state().engine(self.id, &self.policy).map_err(|error| to_python(py, &error))
+        let made = match state().engine(self.id) {
+            Some(engine) => return Ok(engine),
+            // That opens a file, maybe.
+            None => without_gil(py, || state().make_engine(self.id, &self.policy)),
+        };
+        made.map_err(|error| to_python(py, &error))
     }
 }
 
@@ -70,6 +77,7 @@ impl Engine {
     fn send(&self, py: Python<'_>, call: &Bound<'_, PyDict>, sender: Option<Py<PyAny>>) -> PyResult<Option<Answer>> {
         guarded(|| {
             let core = self.core(py)?;
+            tell(py, &core)?;
             let Some(call) = Call::read(&core, call, sender, None)? else { return Ok(None) };
             call.block(py, core).map(Some)
         })
@@ -93,6 +101,7 @@ impl Engine {
     ) -> PyResult<Option<Job>> {
         guarded(|| {
             let core = self.core(py)?;
+            tell(py, &core)?;
             let locals = TaskLocals::new(event_loop).with_context(context);
             let Some(call) = Call::read(&core, call, sender, Some(locals))? else { return Ok(None) };
             call.start(py, core, queue, future).map(Some)
@@ -101,13 +110,33 @@ impl Engine {
 
     /// Forgets every stored answer.
     fn cache_clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.core(py)?.cache().store().clear();
-        Ok(())
+        let core = self.core(py)?;
+        without_gil(py, || core.cache().invalidate(None)).map(drop).map_err(|fault| failed(&core, &fault))
     }
 
     /// Forgets what was stored under a tag; returns how many answers that were.
-    fn cache_invalidate(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
-        Ok(self.core(py)?.cache().store().invalidate_tag(tag))
+    fn cache_invalidate(&self, py: Python<'_>, tag: &str) -> PyResult<u64> {
+        let core = self.core(py)?;
+        without_gil(py, || core.cache().invalidate(Some(tag))).map_err(|fault| failed(&core, &fault))
+    }
+
+    /// Waits until the file has what was stored, `seconds` at most; 0: only asks for it. Without a file nothing happens.
+    fn cache_flush(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
+        let core = self.core(py)?;
+        let patience = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        match core.cache().disk() {
+            None => Ok(()),
+            Some(disk) if patience.is_zero() => {
+                disk.hurry();
+                Ok(())
+            }
+            Some(disk) => without_gil(py, || disk.flush(patience)).map_err(|fault| failed(&core, &fault)),
+        }
+    }
+
+    /// What went wrong with the cache file, when somebody is to be told.
+    fn take_news(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.core(py)?.take_news())
     }
 
     /// Counts of the cache: entries, bytes, max_bytes, hits, misses, stored, in_flight.
@@ -125,6 +154,13 @@ impl Engine {
         stats.set_item("misses", counters.misses.load(Relaxed))?;
         stats.set_item("stored", counters.stored.load(Relaxed))?;
         stats.set_item("in_flight", cache.in_flight())?;
+        if let Some(disk) = cache.disk() {
+            let size = without_gil(py, || disk.size()).unwrap_or_default();
+            stats.set_item("disk_entries", size.entries)?;
+            stats.set_item("disk_bytes", size.bytes)?;
+            stats.set_item("max_disk_bytes", disk.settings().max_bytes)?;
+            stats.set_item("disk_hits", disk.hits())?;
+        }
         Ok(stats)
     }
 }
@@ -162,6 +198,22 @@ impl Drop for Ledger {
 #[pyfunction]
 pub fn process_report() -> PyResult<String> {
     serde_json::to_string(&state().report()).map_err(|error| CoreError::new_err(error.to_string()))
+}
+
+/// Says what went wrong with the cache file: by a warning, or by an error where the policy is strict.
+pub fn tell(py: Python<'_>, core: &engine::Engine) -> PyResult<()> {
+    let Some(news) = core.take_news() else { return Ok(()) };
+    if core.is_strict() {
+        return Err(CoreError::new_err(news));
+    }
+    let kind = py.import("farthing.exceptions")?.getattr("FarthingWarning")?;
+    let text = std::ffi::CString::new(news.replace('\0', "?")).unwrap_or_default();
+    PyErr::warn(py, &kind, &text, 4)
+}
+
+fn failed(core: &engine::Engine, fault: &Fault) -> PyErr {
+    let path = core.cache().disk().map(|disk| disk.settings().path.clone()).unwrap_or_default();
+    CoreError::new_err(fault.explain(&path))
 }
 
 /// The unchanging part of the keys of calls to `url`.

@@ -11,6 +11,7 @@ mod clone;
 mod deliver;
 mod engine;
 mod error;
+mod file;
 mod floats;
 mod guard;
 mod local;
@@ -41,6 +42,8 @@ mod _core {
     #[pymodule_export]
     use super::error::{CoreError, SendError};
     #[pymodule_export]
+    use super::file::CacheFile;
+    #[pymodule_export]
     use super::floats::unpack_embeddings;
     #[pymodule_export]
     use super::guard::Probes;
@@ -51,7 +54,7 @@ mod _core {
     #[pymodule_export]
     use super::sender::Completion;
     #[pymodule_export]
-    use super::state::{after_fork_in_child, at_exit};
+    use super::state::{after_fork_in_child, after_fork_in_parent, at_exit, before_fork, flush_files};
     #[pymodule_export]
     use super::stream::{ChunkReader, EventPipe};
     use pyo3::prelude::*;

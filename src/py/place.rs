@@ -14,13 +14,13 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use super::call::{Answer, Call, RawPairs, raw_pairs, seconds};
 use super::clone;
 use super::deliver::{Job, LoopQueue};
-use super::engine::{Engine, Ledger, endpoint, mode, prefix};
+use super::engine::{Engine, Ledger, endpoint, mode, prefix, tell};
 use super::error::{CoreError, guarded};
 use super::guard::{Guard, Probes};
 use super::plain::{Delivery, Rules, write_call};
 use super::receipt::ReceiptCell;
 use super::sender::{RawHeaders, header_map};
-use super::state::state;
+use super::state::{state, without_gil};
 use crate::context::{Context, Mode};
 use crate::engine as core;
 use crate::exchange::{Endpoint, Request};
@@ -74,7 +74,10 @@ pub struct Place {
     guard: Guard,
     url: Arc<str>,
     headers: HeaderMap,
+    owner: Vec<u8>,
     prefix: key::Prefix,
+    /// That the prefix was made with.
+    salt: [u8; 32],
 }
 
 /// Options of one call: mode, seconds to live, sample, tag.
@@ -96,12 +99,14 @@ impl Place {
         watched: Vec<(Bound<'_, PyDict>, Vec<Bound<'_, PyString>>)>,
         empty: Vec<Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let prefix = prefix(&*engine.get().core(py)?, owner, &url, &headers);
+        let core = engine.get().core(py)?;
+        let prefix = prefix(&core, owner, &url, &headers);
+        let (owner, salt) = (owner.to_vec(), core.scope().salt);
         let guard = Guard::new(probes, watched, empty)?;
         let Some(headers) = header_map(&headers) else {
             return Err(CoreError::new_err("a header that HTTP does not allow"));
         };
-        Ok(Self { shape, engine, ledger, guard, url: url.into(), headers, prefix })
+        Ok(Self { shape, engine, ledger, guard, url: url.into(), headers, owner, prefix, salt })
     }
 
     /// Whether the client is still as it was when this was made, and nobody stands between it and its transport.
@@ -134,7 +139,13 @@ impl Place {
             if raw && delivery.stream {
                 return Ok(None);
             }
-            let Some(entry) = core.cache().find(&key, mode, ttl) else {
+            let cache = core.cache();
+            let found = cache.find(&key, mode, ttl).or_else(|| {
+                // What waits for a disk waits without the GIL.
+                cache.disk().and_then(|_| without_gil(py, || cache.find_on_disk(&key, mode, ttl)))
+            });
+            tell(py, &core)?;
+            let Some(entry) = found else {
                 let place = slf.clone().unbind();
                 let arguments = arguments.unbind();
                 let tag = tag.map(Into::into);
@@ -151,7 +162,9 @@ impl Place {
                 None => None,
             };
             let facts = CacheStage::hit_facts(&entry, model.into(), tag.map(Into::into));
-            CacheStage::record_hit(&state().ledger(this.ledger.get().id), this.endpoint(), &facts);
+            let ledger = state().ledger(this.ledger.get().id);
+            core.keep(&ledger);
+            CacheStage::record_hit(&ledger, this.endpoint(), &facts);
             let receipt = ReceiptCell(Arc::new(Receipt::new(facts)));
             let hit = Hit {
                 core,
@@ -239,7 +252,15 @@ impl Place {
         }
         let mut encoder = Encoder::with_capacity(512);
         let (delivery, model) = write_call(arguments, &shape.rules(py, core), &mut encoder).ok()?;
-        Some((self.prefix.key(sample, encoder.bytes()), delivery, model))
+        let scope = core.scope();
+        let key = if scope.salt == self.salt {
+            self.prefix.key(sample, encoder.bytes())
+        } else {
+            // The cache file could be opened since then, and has a salt of its own.
+            let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            key::Prefix::new(scope, &self.owner, &self.url, headers).key(sample, encoder.bytes())
+        };
+        Some((key, delivery, model))
     }
 }
 
@@ -398,6 +419,7 @@ impl Miss {
             mode: self.mode,
             ttl: self.ttl,
             tag: self.tag.clone(),
+            looked_on_disk: true,
             tasks: None,
         };
         Ok(Call { cx, request, by_rust: true })

@@ -4,10 +4,10 @@
 //! whose threads are gone hangs) and Python objects hold numbers, not the things themselves.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::ThreadId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, Report};
+use crate::store::disk::gate::Gate;
 use crate::upstream::http::HttpSender;
 
 use super::local::Locals;
@@ -32,18 +33,34 @@ pub struct State {
     /// The sums of ledgers whose clients are gone.
     retired: Mutex<Report>,
     salt: [u8; 32],
+    /// Who may be inside SQLite.
+    pub gate: Arc<Gate>,
 }
 
 static STATE: AtomicPtr<State> = AtomicPtr::new(std::ptr::null_mut());
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 static EXITING: AtomicBool = AtomicBool::new(false);
 static EXIT_THREAD: OnceLock<ThreadId> = OnceLock::new();
+/// Longer than a write takes, and than it waits for a lock.
+const LONGEST_SHUT: Duration = Duration::from_secs(3);
+/// How long an exit waits for a cache file.
+const LONGEST_FLUSH: Duration = Duration::from_secs(3);
+
+/// The fork that is under way.
+#[derive(Clone, Copy)]
+enum Fork {
+    None,
+    Prepared,
+    Unprepared,
+}
+
+static FORKS: AtomicU8 = AtomicU8::new(Fork::None as u8);
 /// Python threads that wait in the core without the GIL.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 impl State {
     /// A child keeps its parent's salt: parts of keys that it computed before the fork stay right.
-    fn new(generation: u64, salt: [u8; 32]) -> Self {
+    fn new(generation: u64, salt: [u8; 32], gate: Gate) -> Self {
         Self {
             generation,
             runtime: OnceLock::new(),
@@ -53,6 +70,7 @@ impl State {
             ledgers: RwLock::default(),
             retired: Mutex::default(),
             salt,
+            gate: Arc::new(gate),
         }
     }
 
@@ -70,21 +88,35 @@ impl State {
         runtime.as_ref().map(Runtime::handle).map_err(Clone::clone)
     }
 
-    /// The engine `id`, made from its policy when this process has not got it yet.
+    /// The engine `id`, if this process has got it yet.
+    pub fn engine(&self, id: u64) -> Option<Arc<Engine>> {
+        self.engines.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
+    }
+
+    /// Makes the engine `id` from its policy.
     ///
     /// # Errors
     /// [`Error::Config`]
-    pub fn engine(&self, id: u64, policy: &str) -> Result<Arc<Engine>> {
-        if let Some(engine) = self.engines.read().unwrap_or_else(PoisonError::into_inner).get(&id) {
-            return Ok(Arc::clone(engine));
-        }
-        let engine = Arc::new(Engine::new(Config::from_json(policy)?, self.salt)?);
+    pub fn make_engine(&self, id: u64, policy: &str) -> Result<Arc<Engine>> {
+        let engine = Arc::new(Engine::new(Config::from_json(policy)?, self.salt, &self.gate)?);
         let mut engines = self.engines.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(engines.entry(id).or_insert(engine)))
     }
 
     pub fn forget_engine(&self, id: u64) {
-        self.engines.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let forgotten = self.engines.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        drop(forgotten);
+    }
+
+    /// Writes what waits for a cache file.
+    fn flush(&self, patience: Duration) {
+        let engines: Vec<_> =
+            self.engines.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        let ends = Instant::now() + patience;
+        for disk in engines.iter().filter_map(|engine| engine.cache().disk()) {
+            let _ = disk.flush(ends.saturating_duration_since(Instant::now()));
+        }
+        self.gate.wait_for_closing(ends.saturating_duration_since(Instant::now()));
     }
 
     pub fn ledger(&self, id: u64) -> Arc<Ledger> {
@@ -119,7 +151,7 @@ pub fn state() -> &'static State {
         // SAFETY: the pointer was leaked from a Box below and is never freed.
         return unsafe { &*existing };
     }
-    let fresh = Box::into_raw(Box::new(State::new(0, random_bytes())));
+    let fresh = Box::into_raw(Box::new(State::new(0, random_bytes(), Gate::default())));
     match STATE.compare_exchange(std::ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
         // SAFETY: leaked, see above.
         Ok(_) => unsafe { &*fresh },
@@ -137,23 +169,47 @@ pub fn next_id() -> u64 {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
+/// For `os.register_at_fork(before=...)`: nobody is inside SQLite then, and its files are closed.
+#[pyfunction]
+pub fn before_fork() {
+    let prepared = state().gate.shut(LONGEST_SHUT);
+    FORKS.store(if prepared { Fork::Prepared } else { Fork::Unprepared } as u8, Ordering::SeqCst);
+}
+
+/// For `os.register_at_fork(after_in_parent=...)`.
+#[pyfunction]
+pub fn after_fork_in_parent() {
+    FORKS.store(Fork::None as u8, Ordering::SeqCst);
+    state().gate.open();
+}
+
 /// For `os.register_at_fork(after_in_child=...)`.
 #[pyfunction]
 pub fn after_fork_in_child() {
     let parent = state();
     WAITING.store(0, Ordering::Relaxed);
-    STATE.store(Box::into_raw(Box::new(State::new(parent.generation + 1, parent.salt))), Ordering::Release);
+    // Whoever forks in C calls this and not the other: SQLite may have been in the middle of something then.
+    let prepared = FORKS.swap(Fork::None as u8, Ordering::SeqCst) == Fork::Prepared as u8;
+    let gate = Gate::of_child(prepared);
+    STATE.store(Box::into_raw(Box::new(State::new(parent.generation + 1, parent.salt, gate))), Ordering::Release);
 }
 
 /// For `atexit`: from here on no thread of ours enters the interpreter any more.
 #[pyfunction]
 pub fn at_exit(py: Python<'_>) {
+    flush_files(py);
     let _ = EXIT_THREAD.set(std::thread::current().id());
     EXITING.store(true, Ordering::SeqCst);
     // Threads that wait without the GIL see the flag within one turn of their loop, and stay outside.
     if WAITING.load(Ordering::SeqCst) > 0 {
         py.detach(|| std::thread::sleep(super::wait::TURN + Duration::from_millis(10)));
     }
+}
+
+/// Writes what waits for cache files, and waits for that.
+#[pyfunction]
+pub fn flush_files(py: Python<'_>) {
+    without_gil(py, || state().flush(LONGEST_FLUSH));
 }
 
 pub fn is_exiting() -> bool {

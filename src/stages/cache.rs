@@ -24,6 +24,8 @@ use crate::pipeline::{Next, Stage};
 use crate::receipt::Facts;
 use crate::single_flight::{Boarding, Flights, Seat};
 use crate::store::Entry;
+use crate::store::disk::DiskStore;
+use crate::store::disk::fault::Fault;
 use crate::store::memory::MemoryStore;
 use crate::stream::{Kind, replay};
 
@@ -41,6 +43,8 @@ pub struct Counters {
 /// The stage; clients with the same policy share one.
 pub struct CacheStage {
     store: MemoryStore,
+    /// Below the memory; None = there is no file.
+    disk: Option<Arc<DiskStore>>,
     flights: Arc<Flights>,
     counters: Arc<Counters>,
     max_bytes: u64,
@@ -51,20 +55,23 @@ pub struct CacheStage {
 
 impl CacheStage {
     /// `ttl`: how long an answer is good for; None = until it is evicted. `off`: lets everything pass, whatever a call says.
-    pub fn new(max_bytes: u64, ttl: Option<Duration>, deterministic_only: bool, off: bool) -> Self {
-        Self {
-            store: MemoryStore::new(max_bytes),
-            flights: Arc::default(),
-            counters: Arc::default(),
-            max_bytes,
-            ttl,
-            deterministic_only,
-            off,
-        }
+    pub fn new(
+        store: MemoryStore,
+        disk: Option<Arc<DiskStore>>,
+        max_bytes: u64,
+        ttl: Option<Duration>,
+        deterministic_only: bool,
+        off: bool,
+    ) -> Self {
+        Self { store, disk, flights: Arc::default(), counters: Arc::default(), max_bytes, ttl, deterministic_only, off }
     }
 
     pub fn store(&self) -> &MemoryStore {
         &self.store
+    }
+
+    pub fn disk(&self) -> Option<&Arc<DiskStore>> {
+        self.disk.as_ref()
     }
 
     pub fn max_bytes(&self) -> u64 {
@@ -80,14 +87,49 @@ impl CacheStage {
         self.flights.len()
     }
 
-    /// A stored answer that is still good for this caller.
+    /// An answer in memory that is still good for this caller.
     pub fn find(&self, key: &Key, mode: Mode, ttl: Option<Duration>) -> Option<Arc<Entry>> {
         if self.off || !mode.reads() {
             return None;
         }
         let entry = self.store.get(key).filter(|entry| entry.is_fresh(ttl))?;
+        if self.disk.is_some() {
+            entry.set_used();
+        }
         self.counters.hits.fetch_add(1, Ordering::Relaxed);
         Some(entry)
+    }
+
+    /// The same on disk; what is found comes into memory. Waits for the disk.
+    pub fn find_on_disk(&self, key: &Key, mode: Mode, ttl: Option<Duration>) -> Option<Arc<Entry>> {
+        let disk = self.disk.as_ref().filter(|_| !self.off && mode.reads())?;
+        let found = Arc::new(disk.get(key, self.ttl)?);
+        let entry = self.store.put_if_absent(*key, found);
+        if !entry.is_fresh(ttl) {
+            return None;
+        }
+        self.counters.hits.fetch_add(1, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// Forgets what was stored under a tag (None: everything), also on disk; returns how many answers that were.
+    ///
+    /// # Errors
+    /// What kept the disk from it; memory has forgotten it in any case.
+    pub fn invalidate(&self, tag: Option<&str>) -> Result<u64, Fault> {
+        let forget = || match tag {
+            Some(tag) => self.store.invalidate_tag(tag) as u64,
+            None => {
+                self.store.clear();
+                0
+            }
+        };
+        let in_memory = forget();
+        let Some(disk) = &self.disk else { return Ok(in_memory) };
+        let on_disk = disk.invalidate(tag)?;
+        // Somebody may have read it from the disk in the meantime.
+        forget();
+        Ok(on_disk.max(in_memory))
     }
 
     /// The receipt of a hit.
@@ -147,6 +189,7 @@ impl CacheStage {
                     flight: Arc::clone(&seat.flight),
                     listed: cx.mode.reads().then(|| Arc::clone(&self.flights)),
                     store: self.store.clone(),
+                    disk: self.disk.clone(),
                     counters: Arc::clone(&self.counters),
                     ttl: self.lifetime(cx),
                     key,
@@ -184,6 +227,13 @@ impl Stage for CacheStage {
         let Some(key) = request.key().filter(|_| cacheable) else {
             return bypass(cx, request, next).await;
         };
+        if self.disk.is_some()
+            && !cx.looked_on_disk
+            && let Some(entry) = self.find(&key, cx.mode, cx.ttl).or_else(|| self.find_on_disk(&key, cx.mode, cx.ttl))
+        {
+            Self::note_hit(cx, request.endpoint, &entry);
+            return Ok(replayed(&entry, &request));
+        }
         let mut lost = 0;
         loop {
             match self.fly(cx, key, &request, &next).await {

@@ -18,7 +18,8 @@ struct EntryExpiry;
 
 impl Expiry<Key, Arc<Entry>> for EntryExpiry {
     fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, now: Instant) -> Option<Duration> {
-        entry.ttl.map(|ttl| ttl.saturating_sub(now.saturating_duration_since(entry.stored)))
+        let age = now.saturating_duration_since(entry.stored) + entry.age_then;
+        entry.ttl.map(|ttl| ttl.saturating_sub(age))
     }
 
     // An entry that is weighed anew keeps its time; a new answer has a new one. Both are in the entry.
@@ -53,6 +54,11 @@ impl MemoryStore {
         self.0.insert(key, entry);
     }
 
+    /// Stores an entry unless there is one; returns the one that is stored now.
+    pub fn put_if_absent(&self, key: Key, entry: Arc<Entry>) -> Arc<Entry> {
+        self.0.entry(key).or_insert(entry).into_value()
+    }
+
     /// Weighs an entry anew, if it is still the one that is stored.
     pub fn weigh(&self, key: Key, entry: &Arc<Entry>) {
         self.0.entry(key).and_compute_with(|stored| match stored {
@@ -79,6 +85,11 @@ impl MemoryStore {
             self.0.invalidate(key);
         }
         keys.len()
+    }
+
+    /// Keys of the entries that were used since this was last asked.
+    pub fn take_used(&self) -> Vec<Key> {
+        self.0.iter().filter(|(_, entry)| entry.take_used()).map(|(key, _)| *key).collect()
     }
 
     /// (entries, bytes), after pending evictions.

@@ -1,9 +1,10 @@
-//! Where stored answers live: one file a store. Which answers are stored is decided in `stages/cache.rs`.
+//! Where stored answers live: one file or folder a store. Which answers are stored is decided in `stages/cache.rs`.
 
+pub mod disk;
 pub mod memory;
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,11 @@ pub struct Entry {
     pub cost: Option<Money>,
     pub tag: Option<Arc<str>>,
     pub ttl: Option<Duration>,
+    /// When it came into this process' memory, and how old it was then.
     pub stored: Instant,
+    pub age_then: Duration,
+    /// Used since the disk was last told of it.
+    used: AtomicBool,
     /// Objects that the front end built from this answer, so that there is one cache and one bound.
     slots: Mutex<Vec<Slot>>,
     /// Bytes that the slots stand for.
@@ -60,16 +65,34 @@ impl Entry {
                 kept.extend_from_slice(part);
             }
         }
+        Self::from_parts(endpoint, body, kept.into(), usage, model_answered, cost, tag, ttl, Duration::ZERO)
+    }
+
+    /// An entry as it was kept somewhere else, `age` ago.
+    #[expect(clippy::too_many_arguments, reason = "one place makes entries")]
+    pub fn from_parts(
+        endpoint: Endpoint,
+        body: Bytes,
+        head: Box<[u8]>,
+        usage: Option<Usage>,
+        model_answered: Option<Arc<str>>,
+        cost: Option<Money>,
+        tag: Option<Arc<str>>,
+        ttl: Option<Duration>,
+        age: Duration,
+    ) -> Self {
         Self {
             endpoint,
             body,
-            head: kept.into(),
+            head,
             usage,
             model_answered,
             cost,
             tag,
             ttl,
             stored: Instant::now(),
+            age_then: age,
+            used: AtomicBool::new(false),
             slots: Mutex::default(),
             slot_bytes: AtomicU32::new(0),
         }
@@ -84,7 +107,24 @@ impl Entry {
     }
 
     pub fn age(&self) -> Duration {
-        self.stored.elapsed()
+        self.stored.elapsed() + self.age_then
+    }
+
+    /// The kept headers, as [`Self::from_parts`] takes them.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Notes a use, for whoever evicts what was not used for long.
+    pub fn set_used(&self) {
+        // Looked at first, so that a hot entry's line is not written over and over by many threads.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the entry may still be used by a caller who accepts answers up to `limit` old.

@@ -79,6 +79,8 @@ fn engine() -> Arc<Engine> {
         scope: None,
         ignore_headers: Vec::new(),
         name: None,
+        path: None,
+        max_disk_bytes: 0,
     };
     let config = Config {
         cache: Some(cache),
@@ -86,7 +88,7 @@ fn engine() -> Arc<Engine> {
         aliases: BTreeMap::new(),
         strict: false,
     };
-    Arc::new(Engine::new(config, [1; 32]).unwrap())
+    Arc::new(Engine::new(config, [1; 32], &Arc::default()).unwrap())
 }
 
 struct Caller {
@@ -108,6 +110,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         mode: Mode::On,
         ttl: None,
         tag: None,
+        looked_on_disk: false,
         tasks: None,
     };
     Caller { cx, request }

@@ -19,6 +19,7 @@ use crate::ledger::Outcome;
 use crate::pipeline::Next;
 use crate::single_flight::{Bill, End, Flight, Flights, Head, Landing, Log, Seat, Waited};
 use crate::store::Entry;
+use crate::store::disk::DiskStore;
 use crate::store::memory::MemoryStore;
 use crate::stream::sse::Event;
 use crate::stream::{Kind, LONGEST_GOODBYE};
@@ -33,6 +34,7 @@ pub struct Work {
     pub listed: Option<Arc<Flights>>,
     /// Where a good answer goes, if anybody wants it stored.
     pub store: MemoryStore,
+    pub disk: Option<Arc<DiskStore>>,
     pub counters: Arc<Counters>,
     pub ttl: Option<Duration>,
     pub key: Key,
@@ -132,6 +134,9 @@ impl Work {
             cx.tag.clone(),
             self.ttl,
         );
+        if let Some(disk) = &self.disk {
+            disk.put(self.key, &entry);
+        }
         self.store.put(self.key, Arc::new(entry));
         self.counters.stored.fetch_add(1, Ordering::Relaxed);
     }

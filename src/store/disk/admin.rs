@@ -1,0 +1,261 @@
+//! A cache file as its owner sees it: counts, lists, one entry, removal, vacuum, the ledger. For the command line; no call
+//! comes here, and nothing here makes, moves or migrates a file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::{Value, json};
+
+use super::fault::Fault;
+use super::gate::Gate;
+use super::row::Stored;
+use super::schema::{self, Kind};
+use super::{Size, books, file, now, transfer};
+use crate::ledger::Report;
+
+/// A file that is opened for each thing that is asked of it.
+pub struct CacheFile {
+    path: PathBuf,
+    gate: Arc<Gate>,
+}
+
+/// Which entries are meant; nothing = all.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    pub tag: Option<String>,
+    pub model: Option<String>,
+}
+
+impl CacheFile {
+    /// # Errors
+    /// There is no such file, or it is not one that this version can read.
+    pub fn open(path: &Path, gate: &Arc<Gate>) -> Result<Self, Fault> {
+        let opened = Self { path: path.to_owned(), gate: Arc::clone(gate) };
+        opened.with(|_| Ok(()))?;
+        Ok(opened)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+        if !self.path.is_file() {
+            return Err(Fault::Other("there is no such file".to_owned()));
+        }
+        let _pass = self.gate.enter();
+        let mut connection = file::connect(&self.path)?;
+        match schema::kind(&connection)? {
+            Kind::Ours(schema::VERSION) => work(&mut connection),
+            Kind::Ours(version) if version > schema::VERSION => Err(Fault::Newer { version }),
+            Kind::Ours(_) => {
+                Err(Fault::Other("it is of an older farthing; a client that uses it brings it up".to_owned()))
+            }
+            Kind::Empty | Kind::Foreign => Err(Fault::Foreign),
+        }
+    }
+
+    pub fn stats(&self) -> Result<Value, Fault> {
+        self.with(|connection| {
+            let now = now();
+            let size = size(connection)?;
+            let count = |sql: &str| connection.query_row(sql, [now], |row| row.get::<_, i64>(0));
+            Ok(json!({
+                "entries": size.entries,
+                "expired": count("SELECT count(*) FROM entry WHERE expires <= ?1")?,
+                "bytes": size.bytes,
+                "file_bytes": std::fs::metadata(&self.path).map_or(0, |file| file.len()),
+                "by_model": groups(connection, "model")?,
+                "by_tag": groups(connection, "tag")?,
+                "by_namespace": groups(connection, "namespace")?,
+            }))
+        })
+    }
+
+    /// Entries, the last used first.
+    pub fn list(&self, choice: &Choice, most: u32) -> Result<Value, Fault> {
+        self.with(|connection| {
+            let mut statement = connection.prepare(
+                "SELECT id, namespace, endpoint, model, tag, stored, expires, used, size, cost FROM entry
+                 WHERE (?1 IS NULL OR tag = ?1) AND (?2 IS NULL OR model = ?2) ORDER BY used DESC LIMIT ?3",
+            )?;
+            let rows = statement.query_map(params![choice.tag, choice.model, most], |row| {
+                Ok(json!({
+                    "entry": name(row.get(0)?),
+                    "namespace": row.get::<_, String>(1)?,
+                    "endpoint": row.get::<_, String>(2)?,
+                    "model": row.get::<_, Option<String>>(3)?,
+                    "tag": row.get::<_, Option<String>>(4)?,
+                    "stored": seconds(row.get(5)?),
+                    "expires": row.get::<_, Option<i64>>(6)?.map(seconds),
+                    "used": seconds(row.get(7)?),
+                    "bytes": row.get::<_, i64>(8)?,
+                    "cost": transfer::cost_text(row.get(9)?),
+                }))
+            })?;
+            Ok(Value::Array(rows.collect::<Result<_, _>>()?))
+        })
+    }
+
+    /// The entry whose name begins like this, with its answer; None when none or several do.
+    pub fn show(&self, beginning: &str) -> Result<Option<Value>, Fault> {
+        let Some((low, high)) = range(beginning) else { return Ok(None) };
+        self.with(|connection| {
+            let sql = "SELECT id FROM entry WHERE id BETWEEN ?1 AND ?2 LIMIT 2";
+            let found: Vec<i64> =
+                connection.prepare(sql)?.query_map([low, high], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let &[id] = found.as_slice() else { return Ok(None) };
+            let mut page = Stored::page(connection, id - 1, 1)?;
+            let (_, stored) = page.pop().ok_or(Fault::Damaged)?;
+            let mut shown = transfer::line(&stored?);
+            if let Some(fields) = shown.as_object_mut() {
+                fields.insert("entry".to_owned(), name(id).into());
+            }
+            Ok(Some(shown))
+        })
+    }
+
+    /// Removes the entries of a tag, of a model, or all; also from the memory of running processes, within a second.
+    pub fn invalidate(&self, choice: &Choice) -> Result<u64, Fault> {
+        self.with(|connection| {
+            let transaction = connection.transaction()?;
+            let removed = match &choice.model {
+                None => invalidate(&transaction, None, choice.tag.as_deref(), now())?,
+                Some(model) => {
+                    let chosen = "FROM entry WHERE model = ?1 AND (?2 IS NULL OR tag = ?2)";
+                    let noted = format!(
+                        "INSERT INTO invalidation (namespace, tag, key, at) SELECT namespace, NULL, key, ?3 {chosen}"
+                    );
+                    transaction.execute(&noted, params![model, choice.tag, now()])?;
+                    transaction.execute(&format!("DELETE {chosen}"), params![model, choice.tag])? as u64
+                }
+            };
+            transaction.commit()?;
+            Ok(removed)
+        })
+    }
+
+    /// Removes the entry whose name begins like this; false when none or several do.
+    pub fn remove(&self, beginning: &str) -> Result<bool, Fault> {
+        let Some((low, high)) = range(beginning) else { return Ok(false) };
+        self.with(|connection| {
+            let transaction = connection.transaction()?;
+            let noted = "INSERT INTO invalidation (namespace, tag, key, at)
+                 SELECT namespace, NULL, key, ?3 FROM entry WHERE id BETWEEN ?1 AND ?2";
+            transaction.execute(noted, params![low, high, now()])?;
+            let removed = transaction.execute("DELETE FROM entry WHERE id BETWEEN ?1 AND ?2", [low, high])?;
+            if removed == 1 {
+                transaction.commit()?;
+            }
+            Ok(removed == 1)
+        })
+    }
+
+    /// Removes what has expired and gives the room back to the disk; bytes of the file and its log before and after.
+    pub fn vacuum(&self) -> Result<(u64, u64), Fault> {
+        let length = || {
+            let files = [self.path.clone(), file::with_ending(&self.path, "-wal")];
+            files.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum::<u64>()
+        };
+        let before = length();
+        self.with(|connection| {
+            connection.execute("DELETE FROM entry WHERE expires <= ?1", [now()])?;
+            connection.execute_batch("VACUUM")?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
+            Ok(())
+        })?;
+        Ok((before, length()))
+    }
+
+    /// The sums from `since` (seconds since 1970) on.
+    pub fn report(&self, since: i64) -> Result<Report, Fault> {
+        let mut sum = Report::default();
+        for page in self.with(|connection| books::read(connection, since))? {
+            sum.add(&page.report);
+        }
+        Ok(sum)
+    }
+
+    /// The same by day: its beginning in seconds since 1970, and its sums.
+    pub fn report_by_day(&self, since: i64) -> Result<Vec<(i64, Report)>, Fault> {
+        let mut days: Vec<(i64, Report)> = Vec::new();
+        for page in self.with(|connection| books::read(connection, since))? {
+            let day = page.start - page.start.rem_euclid(books::DAY);
+            match days.last_mut().filter(|(last, _)| *last == day) {
+                Some((_, sum)) => sum.add(&page.report),
+                None => days.push((day, page.report)),
+            }
+        }
+        Ok(days)
+    }
+
+    /// Lines of an export, and where to go on; None = that was all. Damaged entries are left out. `after`: None = from
+    /// the beginning.
+    pub fn export(&self, after: Option<i64>) -> Result<(Vec<String>, Option<i64>), Fault> {
+        self.with(|connection| transfer::export(connection, after))
+    }
+
+    /// Takes lines of an export in; returns how many entries that were.
+    pub fn import(&self, lines: &[String]) -> Result<u64, Fault> {
+        self.with(|connection| transfer::import(connection, lines))
+    }
+}
+
+/// Removes what was stored under a tag (None: all) in one namespace or all, and says so to other processes.
+pub fn invalidate(connection: &Connection, namespace: Option<&str>, tag: Option<&str>, now: i64) -> Result<u64, Fault> {
+    let said = "INSERT INTO invalidation (namespace, tag, at) VALUES (?1, ?2, ?3)";
+    connection.execute(said, params![namespace, tag, now])?;
+    let sql = "DELETE FROM entry WHERE (?2 IS NULL OR tag = ?2) AND (?1 IS NULL OR namespace = ?1)";
+    Ok(match (namespace, tag) {
+        // So that the index of tags is used.
+        (_, Some(tag)) => {
+            let sql = "DELETE FROM entry WHERE tag = ?2 AND (?1 IS NULL OR namespace = ?1)";
+            connection.execute(sql, params![namespace, tag])?
+        }
+        (_, None) => connection.execute(sql, params![namespace, tag])?,
+    } as u64)
+}
+
+pub fn size(connection: &Connection) -> Result<Size, Fault> {
+    let entries: i64 = connection.query_row("SELECT count(*) FROM entry", (), |row| row.get(0))?;
+    Ok(Size { entries: entries.max(0) as u64, bytes: bytes_in_use(connection)? })
+}
+
+/// Of the file, without pages that are free for what comes.
+pub fn bytes_in_use(connection: &Connection) -> Result<u64, Fault> {
+    let number = |pragma: &str| {
+        connection.prepare_cached(pragma)?.query_row((), |row| row.get::<_, i64>(0)).optional().map(|n| n.unwrap_or(0))
+    };
+    let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
+    Ok((pages * number("PRAGMA page_size")?).max(0) as u64)
+}
+
+fn groups(connection: &Connection, column: &str) -> Result<Value, Fault> {
+    let sql = format!("SELECT {column}, count(*), sum(size) FROM entry GROUP BY {column} ORDER BY 2 DESC LIMIT 100");
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map((), |row| {
+        let name: Option<String> = row.get(0)?;
+        Ok(json!({"name": name, "entries": row.get::<_, i64>(1)?, "answer_bytes": row.get::<_, i64>(2)?}))
+    })?;
+    Ok(Value::Array(rows.collect::<Result<_, _>>()?))
+}
+
+/// How an entry is called on the command line: 16 hex digits.
+fn name(id: i64) -> String {
+    format!("{:016x}", id as u64)
+}
+
+/// The places that a name's beginning may mean.
+fn range(beginning: &str) -> Option<(i64, i64)> {
+    let digits = beginning.to_ascii_lowercase();
+    if digits.is_empty() || digits.len() > 16 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let end = |fill: char| u64::from_str_radix(&format!("{digits}{}", fill.to_string().repeat(16 - digits.len())), 16);
+    Some((end('0').ok()? as i64, end('f').ok()? as i64))
+}
+
+fn seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
+}

@@ -1,0 +1,211 @@
+//! Opening a cache file: made when it is not there, moved aside when it is broken, refused when it is not ours to touch.
+//!
+//! What is in its tables is not here (`schema.rs` has them), nor who may be inside SQLite at a time (`gate.rs`).
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension};
+
+use super::fault::Fault;
+use super::network;
+use super::schema::{self, Kind};
+
+/// How long one attempt waits for a lock. A fork waits as long at most.
+pub const BUSY: Duration = Duration::from_millis(500);
+/// The write-ahead log is cut to this when it has grown beyond it.
+const LOG_BYTES: i64 = 8 << 20;
+
+/// A file that can be used.
+pub struct Opened {
+    pub connection: Connection,
+    pub salt: [u8; 32],
+    pub identity: Option<Identity>,
+    pub writable: bool,
+    /// Where a broken file went that was there before.
+    pub moved: Option<PathBuf>,
+}
+
+/// Which file a path means now; another one after somebody deleted or replaced it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity(u64, u64);
+
+#[cfg(unix)]
+pub fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|file| Identity(file.dev(), file.ino()))
+}
+
+#[cfg(not(unix))]
+pub fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|_| Identity(0, 0))
+}
+
+/// Opens the file at `path`. `salt`: for a file that is made now. `broken`: the file that was found to be corrupt while
+/// it was in use; it is moved aside unless somebody has done so by now.
+pub fn open(path: &Path, salt: &[u8; 32], broken: Option<Identity>) -> Result<Opened, Fault> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    make_folder(folder)?;
+    if network::is_network(folder) {
+        return Err(Fault::Network);
+    }
+    // One process at a time makes the file, or moves it aside.
+    let _turn = take_turn(folder);
+    if broken.is_some() && identity(path) == broken {
+        let moved = move_aside(path)?;
+        return Ok(Opened { moved: Some(moved), ..open_once(path, salt)? });
+    }
+    match open_once(path, salt) {
+        Err(Fault::Corrupt(_)) => {
+            let moved = move_aside(path)?;
+            Ok(Opened { moved: Some(moved), ..open_once(path, salt)? })
+        }
+        opened => opened,
+    }
+}
+
+/// A connection that only reads.
+pub fn open_reader(path: &Path) -> Result<Connection, Fault> {
+    let connection = connect(path)?;
+    // In a write-ahead log a reader waits for nobody, but for whoever repairs it after a crash.
+    connection.busy_timeout(BUSY / 5)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// A connection to a file that is there, whatever it is.
+pub fn connect(path: &Path) -> Result<Connection, Fault> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+fn open_once(path: &Path, salt: &[u8; 32]) -> Result<Opened, Fault> {
+    make_file(path)?;
+    let folder_is_closed = |fault| match fault {
+        Fault::Other(_) if is_read_only(path) => Fault::ReadOnly,
+        fault => fault,
+    };
+    let mut connection = connect(path).map_err(folder_is_closed)?;
+    let writable = !connection.is_readonly(MAIN_DB)? && !is_read_only(path);
+    match schema::kind(&connection).map_err(|error| folder_is_closed(error.into()))? {
+        Kind::Foreign => return Err(Fault::Foreign),
+        Kind::Ours(version) if version > schema::VERSION => return Err(Fault::Newer { version }),
+        // Nothing can be read from it that this version understands.
+        Kind::Empty | Kind::Ours(..schema::VERSION) if !writable => return Err(Fault::ReadOnly),
+        _ => {}
+    }
+    if writable {
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
+        // A crash of the process loses nothing that was committed; one of the machine may lose the last commits.
+        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+        schema::migrate(&mut connection, salt)?;
+    }
+    let kept = connection.query_row("SELECT value FROM meta WHERE name = 'salt'", (), |row| row.get::<_, Vec<u8>>(0));
+    let kept = kept.optional()?.and_then(|salt| <[u8; 32]>::try_from(salt).ok());
+    let salt = kept.ok_or(Fault::Corrupt(None))?;
+    Ok(Opened { connection, salt, identity: identity(path), writable, moved: None })
+}
+
+fn make_folder(folder: &Path) -> Result<(), Fault> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    Ok(builder.create(folder)?)
+}
+
+/// Makes the file if there is none, for its owner's eyes only. SQLite gives its side files the same mode.
+fn make_file(path: &Path) -> Result<(), Fault> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(_) if path.is_file() => {
+            hide(path);
+            Ok(())
+        }
+        Err(_) if path.exists() => Err(Fault::Other("it is not a file".to_owned())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the rights of others away. A file that is not ours to change stays as it is.
+fn hide(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if let Ok(found) = fs::metadata(path)
+            && found.permissions().mode() & 0o077 != 0
+        {
+            let _ = fs::set_permissions(path, fs::Permissions::from_mode(found.permissions().mode() & 0o700));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}
+
+/// Whether the file or its folder refuses to be written.
+fn is_read_only(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if OpenOptions::new().append(true).open(path).is_err_and(|error| is_denial(&error)) {
+        return true;
+    }
+    // SQLite needs side files there. Whether they can be made is seen by making one.
+    let probe = folder.join(format!(".farthing-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let made = OpenOptions::new().write(true).create_new(true).open(&probe);
+    let _ = fs::remove_file(&probe);
+    made.is_err_and(|error| is_denial(&error))
+}
+
+fn is_denial(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Renames a broken file and its log; nothing of it is deleted.
+fn move_aside(path: &Path) -> Result<PathBuf, Fault> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let named = |number: u64| with_ending(path, &format!(".corrupt-{}", seconds + number));
+    let to = (0..1000).map(named).find(|name| !name.exists()).unwrap_or_else(|| named(1000));
+    fs::rename(path, &to)?;
+    let log = with_ending(path, "-wal");
+    if log.exists() {
+        fs::rename(log, with_ending(&to, "-wal"))?;
+    }
+    let _ = fs::remove_file(with_ending(path, "-shm"));
+    Ok(to)
+}
+
+pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// A lock on the folder itself: no file is left behind by it. None where the platform has no such lock; then two
+/// processes that find a file broken in the same moment may move a fresh one aside, which costs what was in it.
+fn take_turn(folder: &Path) -> Option<File> {
+    let ends = Instant::now() + Duration::from_secs(2);
+    let file = File::open(folder).ok()?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < ends => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(_) => return None,
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Answers on disk, below those in memory: one SQLite file that many processes share, and the ledger's sums in it.
+//!
+//! Read when memory has nothing; written behind the caller's back by a thread of its own (`writer.rs`). A failure here is
+//! a miss and a note, never a failed call; who wants to hear of it asks [`DiskStore::take_news`]. Which answers are stored
+//! and which calls may be answered is decided in `stages/cache.rs`.
+//!
+//! `file.rs` opens the file, `schema.rs` has its tables, `row.rs` an answer in them, `books.rs` the sums; `gate.rs` and
+//! `connections.rs` keep SQLite out of forks; `admin.rs` is what the command line does with a file.
+
+pub mod admin;
+mod books;
+mod connections;
+pub mod fault;
+pub mod file;
+pub mod gate;
+pub mod network;
+mod news;
+mod queue;
+pub mod row;
+pub mod schema;
+mod transfer;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use self::connections::Connections;
+use self::fault::Fault;
+use self::gate::Gate;
+use self::news::News;
+use self::queue::{Job, Order, Queue};
+use self::row::Stored;
+use crate::key::Key;
+use crate::ledger::{Ledger, Report};
+use crate::store::Entry;
+use crate::store::memory::MemoryStore;
+
+/// How long somebody waits for an order: longer than a lock is held by those who mean well.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Clocks of one machine differ by less, those that were set back by more.
+const CLOCK_SLACK: i64 = 60_000;
+
+/// Where the file is and what it may hold.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub path: PathBuf,
+    /// Bytes of the file that are in use.
+    pub max_bytes: u64,
+    /// Sets caches in one file apart.
+    pub namespace: String,
+}
+
+/// See the module. Dropped, it writes what waits and closes the file, on its own thread.
+pub struct DiskStore(Arc<Shared>);
+
+/// What callers and the writer's thread share.
+struct Shared {
+    settings: Settings,
+    connections: Arc<Connections>,
+    /// Entries that another process invalidates are removed from it.
+    memory: MemoryStore,
+    /// The salt that a file gets which is made here.
+    own_salt: [u8; 32],
+    salt: OnceLock<[u8; 32]>,
+    queue: Queue,
+    news: News,
+    ledgers: Mutex<Vec<Kept>>,
+    hits: AtomicU64,
+    has_writer: AtomicBool,
+}
+
+/// A ledger, and what of it is in the file.
+struct Kept {
+    ledger: Arc<Ledger>,
+    saved: Report,
+    seen: u64,
+}
+
+/// Counts of the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    pub entries: u64,
+    /// Of the file, in use.
+    pub bytes: u64,
+}
+
+impl DiskStore {
+    /// Opens the file, or goes on without it and tries again later. `own_salt`: for a file that is made now.
+    pub fn open(settings: Settings, own_salt: [u8; 32], gate: &Arc<Gate>, memory: MemoryStore) -> Self {
+        let shared = Arc::new(Shared {
+            connections: Connections::new(&settings.path, gate),
+            settings,
+            memory,
+            own_salt,
+            salt: OnceLock::new(),
+            queue: Queue::default(),
+            news: News::default(),
+            ledgers: Mutex::default(),
+            hits: AtomicU64::new(0),
+            has_writer: AtomicBool::new(false),
+        });
+        if gate.is_barred() {
+            shared.note(&Fault::Forked);
+            shared.queue.close();
+            return Self(shared);
+        }
+        let writer = writer::Writer::open(Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("farthing-disk".to_owned()).spawn(move || writer.run());
+        if let Err(error) = thread {
+            shared.note(&Fault::Other(error.to_string()));
+            shared.queue.close();
+        } else {
+            shared.has_writer.store(true, Ordering::Relaxed);
+        }
+        Self(shared)
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// What keys of this file are salted with; None as long as it could not be read.
+    pub fn salt(&self) -> Option<&[u8; 32]> {
+        self.0.salt.get()
+    }
+
+    /// The answer of a key, if its age is right. `ttl`: what the policy says of that.
+    pub fn get(&self, key: &Key, ttl: Option<Duration>) -> Option<Entry> {
+        let shared = &self.0;
+        match shared.connections.read(|connection| Stored::read(connection, &shared.settings.namespace, key))? {
+            Ok(stored) => {
+                let stored = stored?;
+                let now = now();
+                if stored.stored > now + CLOCK_SLACK && (stored.expires.is_some() || ttl.is_some()) {
+                    // How old it is, nobody knows.
+                    shared.note(&Fault::Clock);
+                    shared.queue.push(Job::Remove(*key));
+                    return None;
+                }
+                if stored.expires.is_some_and(|expires| expires <= now) {
+                    return None;
+                }
+                let entry = stored.into_entry(now, ttl);
+                if !entry.is_fresh(None) {
+                    return None;
+                }
+                shared.queue.push(Job::Used(*key));
+                shared.hits.fetch_add(1, Ordering::Relaxed);
+                Some(entry)
+            }
+            Err(fault) => {
+                shared.note(&fault);
+                match fault {
+                    Fault::Damaged => _ = shared.queue.push(Job::Remove(*key)),
+                    fault if fault.is_corrupt() => {
+                        shared.news.set_suspect();
+                        shared.queue.hurry();
+                    }
+                    _ => {}
+                }
+                None
+            }
+        }
+    }
+
+    /// Stores an answer, soon.
+    pub fn put(&self, key: Key, entry: &Entry) {
+        let stored = Stored::of_entry(key, &self.0.settings.namespace, entry, now());
+        if !self.0.queue.push(Job::Put(Box::new(stored))) {
+            self.0.note(&Fault::Overflow);
+        }
+    }
+
+    /// Removes what was stored under a tag (None: everything) here and, within a second, from the memory of other
+    /// processes; returns how many answers that were.
+    ///
+    /// # Errors
+    /// What kept it from that.
+    pub fn invalidate(&self, tag: Option<&str>) -> Result<u64, Fault> {
+        self.order(Order::Invalidate(tag.map(Into::into)), PATIENCE)
+    }
+
+    /// Waits until everything is written that was stored and noted before.
+    ///
+    /// # Errors
+    /// What kept it from that.
+    pub fn flush(&self, patience: Duration) -> Result<(), Fault> {
+        self.order(Order::Flush, patience).map(drop)
+    }
+
+    /// Writes soon, and waits for nothing.
+    pub fn hurry(&self) {
+        self.0.queue.hurry();
+    }
+
+    fn order(&self, order: Order, patience: Duration) -> Result<u64, Fault> {
+        if self.0.connections.gate.is_barred() {
+            return Err(Fault::Forked);
+        }
+        self.0.queue.order(order).recv_timeout(patience).unwrap_or(Err(Fault::Locked))
+    }
+
+    /// Writes the ledger's sums down from now on, unless some file does already.
+    pub fn keep(&self, ledger: &Arc<Ledger>) {
+        if let Some((saved, seen)) = ledger.start_keeping() {
+            for kind in self.0.news.kinds() {
+                ledger.record_fault(kind);
+            }
+            self.0.ledgers().push(Kept { ledger: Arc::clone(ledger), saved, seen });
+        }
+    }
+
+    /// Answers that were read from the file by this process.
+    pub fn hits(&self) -> u64 {
+        self.0.hits.load(Ordering::Relaxed)
+    }
+
+    pub fn size(&self) -> Option<Size> {
+        self.0.connections.read(admin::size)?.ok()
+    }
+
+    /// What went wrong since this was last asked. For a strict policy every failure counts, else the first of its kind.
+    pub fn take_news(&self, strict: bool) -> Option<String> {
+        let fault = self.0.news.take(strict)?;
+        Some(fault.explain(&self.0.settings.path))
+    }
+}
+
+impl Drop for DiskStore {
+    fn drop(&mut self) {
+        if self.0.has_writer.load(Ordering::Relaxed) {
+            self.0.connections.gate.begin_closing();
+        }
+        self.0.queue.close();
+    }
+}
+
+impl Shared {
+    fn ledgers(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a failure, in the ledgers as well.
+    fn note(&self, fault: &Fault) {
+        if self.news.note(fault) {
+            for kept in self.ledgers().iter() {
+                kept.ledger.record_fault(fault.kind());
+            }
+        }
+    }
+}
+
+/// Milliseconds since 1970, by the clock of the machine.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, row::millis)
+}

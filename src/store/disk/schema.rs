@@ -1,0 +1,106 @@
+//! The tables of a cache file, their version, and the way from each version to the next.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::fault::Fault;
+
+/// Marks a file as ours ("fthg"): a database of somebody else's is left alone.
+const APPLICATION: i32 = 0x6674_6867;
+
+/// Step n makes version n + 1 of version n. A step that was released is never changed again.
+const STEPS: [&str; 2] = [ENTRIES, LEDGER];
+
+pub const VERSION: i32 = STEPS.len() as i32;
+
+/// `id` is the beginning of a hash of namespace and key, so that a look-up is one walk of one tree; `key` is compared as
+/// well. Times are milliseconds since 1970. `cost` is in 1e-12 USD. `digest` is over all of a row (`row.rs`).
+const ENTRIES: &str = "
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+    CREATE TABLE entry (
+        id INTEGER PRIMARY KEY,
+        key BLOB NOT NULL,
+        namespace TEXT NOT NULL,
+        endpoint TEXT NOT NULL,
+        model TEXT,
+        tag TEXT,
+        usage TEXT,
+        cost TEXT,
+        stored INTEGER NOT NULL,
+        expires INTEGER,
+        used INTEGER NOT NULL,
+        head BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        compressed INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        digest BLOB NOT NULL
+    );
+    CREATE INDEX entry_used ON entry (used);
+    CREATE INDEX entry_tag ON entry (tag) WHERE tag IS NOT NULL;
+    CREATE INDEX entry_expires ON entry (expires) WHERE expires IS NOT NULL;
+    CREATE TABLE invalidation (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        namespace TEXT,
+        tag TEXT,
+        key BLOB,
+        at INTEGER NOT NULL
+    );
+";
+
+/// Sums of what was spent and saved from `start` (seconds since 1970) on, for `span` seconds.
+const LEDGER: &str = "
+    CREATE TABLE ledger (
+        span INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        report TEXT NOT NULL,
+        PRIMARY KEY (span, start)
+    ) WITHOUT ROWID;
+";
+
+/// What a file is, by its own word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No tables yet.
+    Empty,
+    Ours(i32),
+    /// A database that farthing did not make.
+    Foreign,
+}
+
+pub fn kind(connection: &Connection) -> rusqlite::Result<Kind> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+    Ok(match (number("application_id")?, tables) {
+        (APPLICATION, _) => Kind::Ours(number("user_version")?),
+        (0, 0) => Kind::Empty,
+        _ => Kind::Foreign,
+    })
+}
+
+/// Brings a file to this version, in one transaction; `salt` is what a new file gets.
+pub fn migrate(connection: &mut Connection, salt: &[u8; 32]) -> Result<(), Fault> {
+    migrate_to(connection, salt, VERSION)
+}
+
+/// [`migrate`] to an older version, for tests of the steps.
+pub fn migrate_to(connection: &mut Connection, salt: &[u8; 32], target: i32) -> Result<(), Fault> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Under the lock: another process may have made the tables since we looked.
+    let version = match kind(&transaction)? {
+        Kind::Foreign => return Err(Fault::Foreign),
+        Kind::Ours(version) if version > VERSION => return Err(Fault::Newer { version }),
+        Kind::Ours(version) => version,
+        Kind::Empty => 0,
+    };
+    for step in STEPS.iter().take(target.max(0) as usize).skip(version.max(0) as usize) {
+        transaction.execute_batch(step)?;
+    }
+    if version == 0 {
+        transaction.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?1)", [salt.as_slice()])?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+    }
+    if version < target {
+        transaction.pragma_update(None, "user_version", target)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
