@@ -55,6 +55,8 @@ def cli() -> None:
       farthing demo --small               the same with smaller models (0.6 GB instead of 1.6 GB)
       farthing local                      an OpenAI-compatible server, to try things without a key
       farthing policy check farthing.toml
+      farthing report answers.db          what the programs that share a cache file spent and saved
+      farthing cache answers.db list      what is in it
     """
 
 
@@ -150,6 +152,137 @@ def check(file: str) -> None:
     checked = Policy.from_toml(file)
     click.echo(f"{file}: ok")
     click.echo(json.dumps(json.loads(checked.to_core()), indent=2))
+
+
+@cli.command(context_settings=CONTEXT)
+@click.argument("path", type=click.Path(dir_okay=False))
+@click.option("--since", metavar="TIME", help="A date (2026-01-31), or how long ago: 24h, 7d. By the hour, or day.")
+@click.option("--by", type=click.Choice(["day"]), help="A line for each day (UTC) rather than one bill.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_manners
+def report(path: str, since: str | None, by: str | None, as_json: bool) -> None:
+    """Print the bill that the ledgers of all programs with the cache file PATH left in it.
+
+    Running programs add to it about twice a second. Hours older than a week are folded into days.
+
+    \b
+    Examples:
+      farthing report answers.db
+      farthing report answers.db --since 7d --by day
+      farthing report answers.db --json
+    """
+    from . import cache_file
+
+    click.echo(cache_file.report(path, since, by == "day", as_json))
+
+
+@cli.group(context_settings=CONTEXT, invoke_without_command=True)
+@click.argument("path", type=click.Path(dir_okay=False))
+@click.pass_context
+@_manners
+def cache(context: click.Context, path: str) -> None:
+    """Look into the cache file PATH, and change it; programs may be using it meanwhile.
+
+    \b
+    Examples:
+      farthing cache answers.db
+      farthing cache answers.db list --tag faq
+      farthing cache answers.db show 3fa1
+      farthing cache answers.db invalidate --model gpt-4o-mini
+      farthing cache answers.db export > answers.jsonl
+    """
+    context.obj = path
+    if context.invoked_subcommand is None:
+        context.invoke(stats)
+
+
+@cache.command(context_settings=CONTEXT)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+@_manners
+def stats(path: str, as_json: bool = False) -> None:
+    """Count what is in the file, by model and by tag."""
+    from . import cache_file
+
+    click.echo(cache_file.stats(path, as_json))
+
+
+@cache.command("list", context_settings=CONTEXT)
+@click.option("--tag", help="Only answers that were stored under this tag.")
+@click.option("--model", help="Only answers of this model.")
+@click.option("--most", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="No more than these.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+@_manners
+def list_entries(path: str, tag: str | None, model: str | None, most: int, as_json: bool) -> None:
+    """List answers, the last used first."""
+    from . import cache_file
+
+    click.echo(cache_file.entries(path, tag, model, most, as_json))
+
+
+@cache.command(context_settings=CONTEXT)
+@click.argument("entry")
+@click.pass_obj
+@_manners
+def show(path: str, entry: str) -> None:
+    """Show one answer as JSON; ENTRY is the beginning of its name in the list."""
+    from . import cache_file
+
+    click.echo(cache_file.show(path, entry))
+
+
+@cache.command(context_settings=CONTEXT)
+@click.option("--tag", help="What was stored under this tag.")
+@click.option("--model", help="The answers of this model.")
+@click.option("--entry", help="One answer, by the beginning of its name in the list.")
+@click.option("--all", "everything", is_flag=True, help="Every answer. The ledger stays.")
+@click.pass_obj
+@_manners
+def invalidate(path: str, tag: str | None, model: str | None, entry: str | None, everything: bool) -> None:
+    """Remove answers, also from the memory of running programs, within a second."""
+    if bool(tag or model) + bool(entry) + everything != 1:
+        raise click.UsageError("say what: --tag, --model or both, or --entry, or --all")
+    from . import cache_file
+
+    removed = cache_file.invalidate(path, tag, model, entry)
+    click.echo(f"removed {removed:,} answer{'' if removed == 1 else 's'}")
+
+
+@cache.command(context_settings=CONTEXT)
+@click.pass_obj
+@_manners
+def vacuum(path: str) -> None:
+    """Remove what has expired, and give the room back to the disk."""
+    from . import cache_file
+
+    before, after = cache_file.opened(path).vacuum()
+    click.echo(f"{before:,} bytes before, {after:,} after")
+
+
+@cache.command(context_settings=CONTEXT)
+@click.pass_obj
+@_manners
+def export(path: str) -> None:
+    """Write every answer to standard output, a line of JSON each. The first line has the salt of the keys."""
+    from . import cache_file
+
+    for line in cache_file.export(path):
+        click.echo(line)
+
+
+@cache.command("import", context_settings=CONTEXT)
+@click.argument("lines", type=click.File("r", encoding="utf-8"))
+@click.pass_obj
+@_manners
+def import_lines(path: str, lines: Any) -> None:
+    """Read answers that `export` wrote; LINES is a file, or - for standard input. PATH is made when it is not there.
+
+    The keys of a file depend on its salt, so PATH must be empty, or have the salt of the export.
+    """
+    from . import cache_file
+
+    click.echo(f"took in {cache_file.import_lines(path, lines):,} answers")
 
 
 @contextmanager
