@@ -157,21 +157,26 @@ fn hide(path: &Path) {
     let _ = path;
 }
 
-/// Whether the file or its folder refuses to be written.
+/// Whether the file or its folder, where SQLite has its side files, refuses to be written.
+///
+/// By asking, not by trying: a file that is opened and closed outside SQLite takes the locks with it that SQLite has on
+/// it in this process.
 fn is_read_only(path: &Path) -> bool {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if OpenOptions::new().append(true).open(path).is_err_and(|error| is_denial(&error)) {
-        return true;
-    }
-    // SQLite needs side files there. Whether they can be made is seen by making one.
-    let probe = folder.join(format!(".farthing-{}-{:?}", std::process::id(), std::thread::current().id()));
-    let made = OpenOptions::new().write(true).create_new(true).open(&probe);
-    let _ = fs::remove_file(&probe);
-    made.is_err_and(|error| is_denial(&error))
+    path.exists() && !may_write(path) || !may_write(folder)
 }
 
-fn is_denial(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem)
+#[cfg(unix)]
+fn may_write(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(name) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: `name` ends with a zero byte and outlives the call.
+    unsafe { libc::faccessat(libc::AT_FDCWD, name.as_ptr(), libc::W_OK, libc::AT_EACCESS) == 0 }
+}
+
+#[cfg(not(unix))]
+fn may_write(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.permissions().readonly())
 }
 
 /// Renames a broken file and its log; nothing of it is deleted.
