@@ -167,6 +167,9 @@ impl DiskStore {
 
     /// Stores an answer, soon.
     pub fn put(&self, key: Key, entry: &Entry) {
+        if !self.0.has_writer.load(Ordering::Relaxed) {
+            return;
+        }
         let stored = Stored::of_entry(key, &self.0.settings.namespace, entry, now());
         if !self.0.queue.push(Job::Put(Box::new(stored))) {
             self.0.note(&Fault::Overflow);

@@ -1,0 +1,190 @@
+//! The store on disk: what is written is what is read, whatever it is; versions; many stores on one file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use farthing::exchange::Endpoint;
+use farthing::key::Key;
+use farthing::ledger::{Charge, Ledger, Money, Report, Usage};
+use farthing::store::Entry;
+use farthing::store::disk::admin::CacheFile;
+use farthing::store::disk::fault::Fault;
+use farthing::store::disk::gate::Gate;
+use farthing::store::disk::network::is_network_kind;
+use farthing::store::disk::schema::{self, VERSION};
+use farthing::store::disk::{DiskStore, Settings, file};
+use farthing::store::memory::MemoryStore;
+use http::HeaderMap;
+use proptest::prelude::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder of its own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("farthing-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.join("answers.db")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn store(folder: &Folder, gate: &Arc<Gate>) -> DiskStore {
+    let settings = Settings { path: folder.path(), max_bytes: 1 << 30, namespace: String::new() };
+    DiskStore::open(settings, [7; 32], gate, MemoryStore::new(1 << 20))
+}
+
+fn entry(body: &[u8], tag: Option<&str>, usage: Option<Usage>, cost: Option<i128>, ttl: Option<Duration>) -> Entry {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "application/json".parse().unwrap());
+    headers.insert("x-request-id", "req_1".parse().unwrap());
+    headers.insert("set-cookie", "secret=1".parse().unwrap());
+    let body = Bytes::copy_from_slice(body);
+    let cost = cost.map(Money::from_pico);
+    Entry::new(Endpoint::Chat, body, &headers, usage, Some("m".into()), cost, tag.map(Into::into), ttl)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_is_written_is_read(
+        key in any::<[u8; 32]>(),
+        body in prop_oneof![prop::collection::vec(any::<u8>(), 0..4000), Just(b"again ".repeat(4000))],
+        tag in prop::option::of(".{1,20}"),
+        cost in prop::option::of(0_i128..1 << 100),
+        prompt in any::<u64>(),
+        ttl in prop::option::of(60_u64..1 << 31),
+    ) {
+        let folder = Folder::new();
+        let gate = Arc::default();
+        let usage = Some(Usage { prompt, service_tier: Some("flex".into()), ..Usage::default() });
+        let written = entry(&body, tag.as_deref(), usage.clone(), cost, ttl.map(Duration::from_secs));
+        let one = store(&folder, &gate);
+        one.put(Key(key), &written);
+        one.flush(PATIENCE).unwrap();
+        let read = store(&folder, &gate).get(&Key(key), None).unwrap();
+        prop_assert_eq!(&read.body, &written.body);
+        prop_assert_eq!(read.head(), written.head());
+        prop_assert!(!read.head().windows(6).any(|part| part == b"secret"));
+        prop_assert_eq!(read.tag.as_deref(), tag.as_deref());
+        prop_assert_eq!(&read.usage, &usage);
+        prop_assert_eq!(read.cost, cost.map(Money::from_pico));
+        prop_assert_eq!(read.ttl, ttl.map(Duration::from_secs));
+    }
+
+    #[test]
+    fn differences_add_up(costs in prop::collection::vec((0_u8..4, prop::option::of(0_i128..1 << 60)), 0..40), at in 0_usize..40) {
+        let ledger = Ledger::default();
+        let mut before = Report::default();
+        for (number, (model, cost)) in costs.iter().enumerate() {
+            if number == at {
+                before = ledger.report();
+            }
+            ledger.record_charge(Charge {
+                model: format!("m{model}").into(),
+                tag: None,
+                stage: "upstream",
+                usage: Usage { prompt: 3, ..Usage::default() },
+                cost: cost.map(Money::from_pico),
+            });
+        }
+        let after = ledger.report();
+        let text = serde_json::to_string(&after.since(&before)).unwrap();
+        let mut sum: Report = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
+        sum.add(&serde_json::from_str(&text).unwrap());
+        prop_assert_eq!(serde_json::to_string(&sum).unwrap(), serde_json::to_string(&after).unwrap());
+    }
+
+    #[test]
+    fn money_is_read_as_it_is_written(units in any::<i64>()) {
+        let money = Money::from_pico(i128::from(units));
+        prop_assert_eq!(Money::parse(&money.to_string()), Some(money));
+    }
+}
+
+#[test]
+fn another_key_in_the_same_place_is_no_answer() {
+    let (folder, gate) = (Folder::new(), Arc::default());
+    let one = store(&folder, &gate);
+    let mut other = [1; 32];
+    one.put(Key(other), &entry(b"{}", None, None, None, None));
+    one.flush(PATIENCE).unwrap();
+    other[31] = 2;
+    assert!(one.get(&Key(other), None).is_none());
+    assert!(one.get(&Key([1; 32]), None).is_some());
+}
+
+#[test]
+fn a_reader_may_be_stricter_about_age() {
+    let (folder, gate) = (Folder::new(), Arc::default());
+    let one = store(&folder, &gate);
+    one.put(Key([1; 32]), &entry(b"{}", None, None, None, None));
+    one.flush(PATIENCE).unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(one.get(&Key([1; 32]), Some(Duration::from_millis(1))).is_none());
+    assert_eq!(one.get(&Key([1; 32]), Some(PATIENCE)).unwrap().ttl, Some(PATIENCE));
+}
+
+#[test]
+fn each_version_is_brought_up() {
+    for version in 1..=VERSION {
+        let (folder, gate) = (Folder::new(), Arc::default());
+        std::fs::write(folder.path(), b"").unwrap();
+        let mut connection = file::connect(&folder.path()).unwrap();
+        schema::migrate_to(&mut connection, &[9; 32], version).unwrap();
+        drop(connection);
+        let one = store(&folder, &gate);
+        one.put(Key([1; 32]), &entry(b"{}", None, None, None, None));
+        one.flush(PATIENCE).unwrap();
+        // The file's own salt stays.
+        assert_eq!(one.salt(), Some(&[9; 32]));
+        assert!(one.get(&Key([1; 32]), None).is_some());
+        assert!(CacheFile::open(&folder.path(), &gate).unwrap().report(0).is_ok());
+    }
+}
+
+#[test]
+fn a_shut_gate_keeps_everybody_out_and_closes_all() {
+    let (folder, gate) = (Folder::new(), Arc::default());
+    let one = store(&folder, &gate);
+    one.put(Key([1; 32]), &entry(b"{}", None, None, None, None));
+    one.flush(PATIENCE).unwrap();
+    assert!(gate.shut(PATIENCE));
+    one.put(Key([2; 32]), &entry(b"{}", None, None, None, None));
+    assert_eq!(one.flush(Duration::from_millis(200)), Err(Fault::Locked));
+    gate.open();
+    one.flush(PATIENCE).unwrap();
+    assert!(one.get(&Key([2; 32]), None).is_some());
+    let barred = Arc::new(Gate::of_child(false));
+    let child = store(&folder, &barred);
+    assert!(child.get(&Key([1; 32]), None).is_none());
+    assert_eq!(child.flush(PATIENCE), Err(Fault::Forked));
+}
+
+#[test]
+fn network_file_systems() {
+    for kind in [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x0102_1997] {
+        assert!(is_network_kind(kind));
+    }
+    // ext4, tmpfs, overlay, btrfs, xfs
+    for kind in [0xef53, 0x0102_1994, 0x794c_7630, 0x9123_683e, 0x5846_5342] {
+        assert!(!is_network_kind(kind));
+    }
+}
