@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 SOURCES := $(shell find src -type f) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python lint bench conformance clean
+.PHONY: demo test test-rust test-python lint bench conformance soak clean
 
 demo: $(VENV)/.demo ## the main job: two bills side by side, from real models
 	$(BIN)/farthing demo
@@ -33,6 +33,10 @@ lint: $(CORE)
 # All that is built, compared with what the SDK builds: too long for each run (5 minutes), and not steady yet.
 test-build: $(CORE)
 	$(BIN)/python -m pytest -n 2 tests/python/test_build.py
+
+# One cache file under kills, forks and full disks: 10 minutes, SECONDS=30 for a quick one.
+soak: $(CORE)
+	$(BIN)/python tests/soak.py
 
 # farthing beside the plain SDK, in one run: `make bench ARGS="misses --scale 0.2"` for a part of it, and quicker.
 bench: $(VENV)/.demo
