@@ -21,7 +21,8 @@ def snippets(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_python(page: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python(page: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("OPENAI_BASE_URL", upstream.url)
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     upstream.script = lambda seen, number: answer(seen)
