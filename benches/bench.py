@@ -309,6 +309,12 @@ class Bench:
             code = [sys.executable, __file__, "--one-size", str(entries), "--url", self.options["base_url"]]
             subprocess.run(code, check=True)
 
+    def disk(self) -> None:
+        """The cache file: each line in a process of its own, which finds what another one wrote."""
+        import disk
+
+        disk.report(self.options["base_url"], self.scale)
+
     def imports(self) -> None:
         head("import, ms", "openai", "and farthing", "difference")
 
@@ -381,7 +387,7 @@ def one_size(url: str, entries: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help="hits misses threads chunks many_in_flight growth imports wheel")
+    parser.add_argument("parts", nargs="*", help="hits misses threads chunks many_in_flight growth disk imports wheel")
     parser.add_argument("--scale", type=float, default=1.0, help="fewer calls, for a quick look: 0.1")
     parser.add_argument("--one-size", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--url", help="a server that runs already")
@@ -392,7 +398,17 @@ def main() -> None:
         return
     with server() as url:
         bench = Bench(url, given.scale)
-        parts = given.parts or ["imports", "hits", "misses", "threads", "chunks", "many_in_flight", "growth", "wheel"]
+        parts = given.parts or [
+            "imports",
+            "hits",
+            "misses",
+            "threads",
+            "chunks",
+            "many_in_flight",
+            "growth",
+            "disk",
+            "wheel",
+        ]
         print(f"openai {bench.openai.__version__}, farthing {bench.farthing.__version__}, {os.cpu_count()} cores")
         for part in parts:
             getattr(bench, part)()

@@ -131,6 +131,8 @@ def test_the_default_is_a_cache_of_256_mib_for_a_day_and_nothing_else() -> None:
             "scope": None,
             "ignore_headers": [],
             "name": None,
+            "path": None,
+            "max_disk_bytes": 1073741824,
         },
         "models": {},
         "aliases": {},
