@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3_async_runtimes::TaskLocals;
 
-use super::deliver::{Job, LoopQueue, Parcel};
+use super::deliver::{Address, Job, LoopQueue, Parcel};
 use super::engine::{Ledger, endpoint, mode, prefix};
 use super::error::{panicked, to_python};
 use super::receipt::ReceiptCell;
@@ -157,15 +157,14 @@ impl Call {
         future: Py<PyAny>,
     ) -> PyResult<Job> {
         let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
-        let address = queue.expect(future);
         let receipt = Arc::clone(&self.cx.receipt);
-        let task = runtime.spawn(async move {
+        let work = |address: Address| async move {
             let landed = AssertUnwindSafe(self.run(core)).catch_unwind().await;
             let landed =
                 landed.unwrap_or_else(|panic| Err(Failed { error: Error::Internal(panicked(&*panic)), receipt }));
             address.deliver(Parcel::Answer(landed));
-        });
-        Ok(Job(task.abort_handle()))
+        };
+        Ok(queue.expect(future, |address| runtime.spawn(work(address)).abort_handle()))
     }
 
     async fn run(self, core: Arc<engine::Engine>) -> Result<Landed, Failed> {
