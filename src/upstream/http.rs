@@ -17,7 +17,7 @@ use crate::stream::sse::Decoder;
 use crate::upstream::{Outgoing, Sender};
 
 /// Servers close idle connections after 5 s (uvicorn) and more; a request on a connection that is being closed is lost.
-const IDLE: Duration = Duration::from_secs(4);
+pub const IDLE: Duration = Duration::from_secs(4);
 const REDIRECTS: usize = 20;
 /// Bodies beyond this are sent in pieces of it, so that a slow upload counts as progress.
 const PIECE: usize = 256 * 1024;
