@@ -166,6 +166,7 @@ def transport_error(asked: Asked, kind: str, message: str, cause: BaseException 
         "pool_timeout": "PoolTimeout",
         "connect_error": "ConnectError",
         "protocol_error": "RemoteProtocolError",
+        "decoding_error": "DecodingError",
         "too_many_redirects": "TooManyRedirects",
     }
     made: BaseException = getattr(asked.httpx, names.get(kind, "ReadError"))(message, request=asked.request)

@@ -1,5 +1,6 @@
 //! One call on its way through the core: read out of an HTTP request that the SDK built, waited for, answered.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +49,8 @@ impl Answer {
     }
 
     #[getter]
-    fn request_id(&self) -> Option<&str> {
-        self.headers.get("x-request-id")?.to_str().ok()
+    fn request_id(&self) -> Option<Cow<'_, str>> {
+        self.headers.get("x-request-id").map(|value| header_text(value.as_bytes()))
     }
 
     /// Whether this is the kind of answer that was hoped for: a success, and JSON by its own word.
@@ -178,6 +179,11 @@ impl Call {
         };
         Ok(Landed { status, headers, body, pipe, receipt: self.cx.receipt })
     }
+}
+
+/// A header's value as httpx reads it: UTF-8 where it is that, else Latin-1.
+pub fn header_text(value: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(value).map_or_else(|_| value.iter().copied().map(char::from).collect(), Cow::Borrowed)
 }
 
 /// Headers as httpx takes them.

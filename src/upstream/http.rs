@@ -258,6 +258,7 @@ fn transport_error(error: &reqwest::Error) -> Error {
         (true, false) => Error::timeout(Phase::Read),
         (false, true) => Error::broken(Broken::Connect, chain(error)),
         _ if error.is_redirect() => Error::broken(Broken::Redirects, chain(error)),
+        _ if error.is_decode() && !breaks_protocol(error) => Error::broken(Broken::Decoding, chain(error)),
         _ if breaks_protocol(error) => Error::broken(Broken::Protocol, chain(error)),
         _ => Error::connection(chain(error)),
     }
