@@ -22,6 +22,8 @@ use crate::upstream::http::{HttpSender, IDLE};
 
 /// Each has a few file descriptors of its own; callers beyond this many at a time use the shared runtime.
 const MOST: usize = 16;
+/// What a server does to a connection within this time crosses the next request in any case.
+const SHORT_REST: Duration = Duration::from_millis(1);
 /// What is left behind is aborted work as a rule, and ends at once; a flight that others wait for has their timeouts.
 const LONGEST_AFTERLIFE: Duration = Duration::from_secs(3600);
 
@@ -30,6 +32,8 @@ pub struct Local {
     runtime: Runtime,
     pub http: Arc<HttpSender>,
     pub tasks: Arc<Tasks>,
+    /// Nobody has driven it for a while.
+    is_behind: bool,
 }
 
 /// Those that nobody drives, each since when, the last used one last.
@@ -42,7 +46,8 @@ pub struct Locals {
 impl Locals {
     /// None: enough of them are at work.
     pub fn take(&self) -> Result<Option<Local>> {
-        if let Some((_, local)) = self.idle().pop() {
+        if let Some((since, mut local)) = self.idle().pop() {
+            local.is_behind = since.elapsed() > SHORT_REST;
             return Ok(Some(local));
         }
         if self.made.fetch_add(1, Ordering::Relaxed) >= MOST {
@@ -51,7 +56,10 @@ impl Locals {
         }
         let runtime = Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => Ok(Some(Local { runtime, http: Arc::default(), tasks: Arc::default() })),
+            Ok(runtime) => {
+                let (http, tasks) = (Arc::default(), Arc::default());
+                Ok(Some(Local { runtime, http, tasks, is_behind: false }))
+            }
             Err(error) => {
                 self.made.fetch_sub(1, Ordering::Relaxed);
                 Err(Error::Internal(format!("runtime: {error}")))
@@ -94,8 +102,11 @@ impl Local {
     pub fn block<T: Send>(self, py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
         let home = state();
         let result = {
-            let mut work = pin!(async {
-                catch_up().await;
+            let is_behind = self.is_behind;
+            let mut work = pin!(async move {
+                if is_behind {
+                    catch_up().await;
+                }
                 work.await
             });
             loop {
