@@ -258,7 +258,8 @@ def _new_queue(loop: asyncio.AbstractEventLoop) -> tuple[_core.LoopQueue, Callab
     try:
         queue = _core.LoopQueue()
         _Watch(loop, queue)
-    except (NotImplementedError, RuntimeError):  # Windows' Proactor, and loops made like it
+    # Windows' Proactor, and loops made like it; a number that the loop holds to be a transport's.
+    except (NotImplementedError, RuntimeError):
         bell = _Bell(loop)
         queue = _core.LoopQueue(bell)
         bell.queue = weakref.ref(queue)
