@@ -16,10 +16,13 @@ test: lint test-rust test-python ## everything that CI runs
 test-rust: $(VENV)/.dev
 	cargo test --quiet
 
-# Twice: as users run it, and with every call going the SDK's way (what is not plain goes that way in any case).
+# Twice: as users run it, and with every call going the SDK's way (what is not plain goes that way in any case). What is
+# built is compared with what the SDK builds in thousands of cases, which share two processes.
+COMPARED := tests/python/test_build.py
 test-python: $(CORE)
-	$(BIN)/python -m pytest --ignore tests/python/test_build.py
-	FARTHING_L2=off $(BIN)/python -m pytest -m "not once" --ignore tests/python/test_build.py
+	$(BIN)/python -m pytest --ignore $(COMPARED)
+	$(BIN)/python -m pytest -n 2 $(COMPARED)
+	FARTHING_L2=off $(BIN)/python -m pytest -m "not once" --ignore $(COMPARED)
 
 lint: $(CORE)
 	cargo fmt --check
@@ -29,10 +32,6 @@ lint: $(CORE)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest farthing._core
-
-# All that is built, compared with what the SDK builds: too long for each run (5 minutes), and not steady yet.
-test-build: $(CORE)
-	$(BIN)/python -m pytest -n 2 tests/python/test_build.py
 
 # One cache file under kills, forks and full disks: 10 minutes, SECONDS=30 for a quick one.
 soak: $(CORE)

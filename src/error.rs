@@ -30,6 +30,8 @@ pub enum Broken {
     Connect,
     Read,
     Protocol,
+    /// The body does not decode (gzip, br, zstd).
+    Decoding,
     Redirects,
 }
 
@@ -39,6 +41,7 @@ impl Broken {
             Self::Connect => "connect_error",
             Self::Read => "connection",
             Self::Protocol => "protocol_error",
+            Self::Decoding => "decoding_error",
             Self::Redirects => "too_many_redirects",
         }
     }

@@ -66,18 +66,21 @@ pub struct Flight {
     /// Bytes of events that came in, and that the foremost reader has taken.
     received: AtomicU64,
     taken: AtomicU64,
+    /// Waiters for the whole answer: they read nothing until it is there.
+    wanting_whole: AtomicU64,
 }
 
 /// More than this lies unread by everybody: the work waits, and so does the upstream.
 const MOST_UNREAD: u64 = 1 << 20;
 
 impl Flight {
-    /// Notes an event, and waits while nobody reads.
+    /// Notes an event, and waits while nobody reads and nobody needs the rest to come.
     pub async fn record_event(&self, event: Event) {
         let received = self.received.fetch_add(event.raw.len() as u64, Ordering::AcqRel) + event.raw.len() as u64;
         let mut changed = self.patience.subscribe();
         self.record(|log| log.events.push(event));
-        while received.saturating_sub(self.taken.load(Ordering::Acquire)) > MOST_UNREAD && !self.is_answered() {
+        let unread = || received.saturating_sub(self.taken.load(Ordering::Acquire));
+        while unread() > MOST_UNREAD && !self.is_answered() && self.wanting_whole.load(Ordering::Acquire) == 0 {
             if changed.changed().await.is_err() {
                 return;
             }
@@ -222,8 +225,22 @@ impl Seat {
             stores: AtomicBool::new(false),
             received: AtomicU64::new(0),
             taken: AtomicU64::new(0),
+            wanting_whole: AtomicU64::new(0),
         };
         Self { flight: Arc::new(flight), flights: None, id }
+    }
+
+    /// For a waiter who can do nothing with a part of the answer, as long as the result lives.
+    pub fn wants_whole(&self) -> impl Drop + use<> {
+        struct Wanting(Arc<Flight>);
+        impl Drop for Wanting {
+            fn drop(&mut self) {
+                self.0.wanting_whole.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        self.flight.wanting_whole.fetch_add(1, Ordering::AcqRel);
+        self.flight.patience.notify();
+        Wanting(Arc::clone(&self.flight))
     }
 
     /// Tells the flight which task to cancel.

@@ -12,7 +12,7 @@ import functools
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
 import openai
@@ -29,7 +29,9 @@ RECEIPT = "farthing_receipt"
 _last = threading.local()
 # Older SDKs let the http library's own error through where a stream breaks off (3.14 began to wrap it).
 WRAPS_STREAM_ERRORS = hasattr(_streaming, "APIConnectionError")
-_queues: weakref.WeakKeyDictionary[Any, _core.LoopQueue] = weakref.WeakKeyDictionary()
+_queues: weakref.WeakKeyDictionary[Any, Callable[[], _core.LoopQueue | None]] = weakref.WeakKeyDictionary()
+# How long until a loop is asked again to watch a queue whose file descriptor somebody else still claims, in seconds.
+_PATIENCE = 0.05
 
 
 class Asked(Protocol):
@@ -164,6 +166,7 @@ def transport_error(asked: Asked, kind: str, message: str, cause: BaseException 
         "pool_timeout": "PoolTimeout",
         "connect_error": "ConnectError",
         "protocol_error": "RemoteProtocolError",
+        "decoding_error": "DecodingError",
         "too_many_redirects": "TooManyRedirects",
     }
     made: BaseException = getattr(asked.httpx, names.get(kind, "ReadError"))(message, request=asked.request)
@@ -179,23 +182,89 @@ def _own(error: BaseException) -> BaseException:
     return twin if type(twin) is type(error) and twin.args == error.args else error
 
 
+class _Watch:
+    """What a loop calls when a queue has something; only the loop holds it.
+
+    A dead transport can take it away: when the SDK's http client is garbage, its socket is closed, the kernel gives the
+    number to our socket, and then the client's `__del__` has the loop close the transport, by that number. Whoever is
+    taken off a loop that still runs goes back on it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: _core.LoopQueue) -> None:
+        self._loop = weakref.ref(loop)
+        self._queue = queue
+        self._descriptor: int | None = None
+        descriptor = queue.fileno()
+        loop.add_reader(descriptor, self)  # type: ignore[arg-type]
+        self._descriptor = descriptor
+
+    def __call__(self) -> None:
+        self._queue.drain()
+
+    def __del__(self) -> None:
+        loop = self._loop()
+        if self._descriptor is None or loop is None or loop.is_closed():
+            return
+        try:
+            loop.call_soon_threadsafe(_watch_again, self._loop, self._queue)
+        except RuntimeError:  # closed in this very moment
+            return
+
+
+def _watch_again(loop_of: Callable[[], asyncio.AbstractEventLoop | None], queue: _core.LoopQueue) -> None:
+    loop = loop_of()
+    if loop is None:
+        return
+    try:
+        _Watch(loop, queue)
+    except RuntimeError:
+        loop.call_later(_PATIENCE, _watch_again, loop_of, queue)
+    else:
+        # It may have rung unheard.
+        queue.drain()
+
+
+class _Bell:
+    """Wakes a loop that cannot watch a socket."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self.queue: Callable[[], _core.LoopQueue | None] = lambda: None
+
+    def __call__(self) -> None:
+        loop, queue = self._loop(), self.queue()
+        if loop is not None and queue is not None:
+            loop.call_soon_threadsafe(queue.drain)
+
+
 def queue_of(loop: asyncio.AbstractEventLoop) -> _core.LoopQueue:
     """The queue through which results reach `loop`."""
     last = _last.__dict__.get("queue")
     if last is not None and last[0]() is loop:
-        return last[1]  # type: ignore[no-any-return]
-    queue = _queues.get(loop)
+        queue = last[1]()
+        if queue is not None:
+            return queue  # type: ignore[no-any-return]
+    known = _queues.get(loop)
+    queue = None if known is None else known()
     if queue is None:
-        queue = _core.LoopQueue(weakref.proxy(loop), True)
-        descriptor = queue.fileno()
-        try:
-            if descriptor is not None:
-                loop.add_reader(descriptor, queue.drain)
-        except NotImplementedError:  # Windows' Proactor, and loops made like it
-            queue = _core.LoopQueue(weakref.proxy(loop), False)
-        _queues[loop] = queue
-    _last.queue = (weakref.ref(loop), queue)
+        queue, known = _new_queue(loop)
+        _queues[loop] = known
+    _last.queue = (weakref.ref(loop), weakref.ref(queue))
     return queue
+
+
+def _new_queue(loop: asyncio.AbstractEventLoop) -> tuple[_core.LoopQueue, Callable[[], _core.LoopQueue | None]]:
+    """A queue, and where it is found again."""
+    try:
+        queue = _core.LoopQueue()
+        _Watch(loop, queue)
+    # Windows' Proactor, and loops made like it; a number that the loop holds to be a transport's.
+    except (NotImplementedError, RuntimeError):
+        bell = _Bell(loop)
+        queue = _core.LoopQueue(bell)
+        bell.queue = weakref.ref(queue)
+        return queue, lambda: queue
+    return queue, weakref.ref(queue)
 
 
 def forget_queues() -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import cached_property
 from typing import Any
 
+import openai
 from openai import AsyncStream, Stream
 
 from . import _core
@@ -205,3 +206,8 @@ STORED: dict[bool, Any] = {False: StoredStream, True: AsyncStoredStream}
 """By whether the client is async."""
 LIVE: dict[bool, Any] = {False: LiveStream, True: AsyncLiveStream}
 """By whether the client is async."""
+
+for _kind in (StoredStream, AsyncStoredStream, LiveStream, AsyncLiveStream):
+    # To whoever prints one it is the SDK's.
+    _name = "AsyncStream" if issubclass(_kind, AsyncStream) else "Stream"
+    _kind.__module__, _kind.__name__, _kind.__qualname__ = getattr(openai, _name).__module__, _name, _name

@@ -1,5 +1,6 @@
 //! One call on its way through the core: read out of an HTTP request that the SDK built, waited for, answered.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3_async_runtimes::TaskLocals;
 
-use super::deliver::{Job, LoopQueue, Parcel};
+use super::deliver::{Address, Job, LoopQueue, Parcel};
 use super::engine::{Ledger, endpoint, mode, prefix};
 use super::error::{panicked, to_python};
 use super::receipt::ReceiptCell;
@@ -48,8 +49,8 @@ impl Answer {
     }
 
     #[getter]
-    fn request_id(&self) -> Option<&str> {
-        self.headers.get("x-request-id")?.to_str().ok()
+    fn request_id(&self) -> Option<Cow<'_, str>> {
+        self.headers.get("x-request-id").map(|value| header_text(value.as_bytes()))
     }
 
     /// Whether this is the kind of answer that was hoped for: a success, and JSON by its own word.
@@ -158,15 +159,14 @@ impl Call {
         future: Py<PyAny>,
     ) -> PyResult<Job> {
         let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
-        let address = queue.expect(future);
         let receipt = Arc::clone(&self.cx.receipt);
-        let task = runtime.spawn(async move {
+        let work = |address: Address| async move {
             let landed = AssertUnwindSafe(self.run(core)).catch_unwind().await;
             let landed =
                 landed.unwrap_or_else(|panic| Err(Failed { error: Error::Internal(panicked(&*panic)), receipt }));
             address.deliver(Parcel::Answer(landed));
-        });
-        Ok(Job(task.abort_handle()))
+        };
+        Ok(queue.expect(future, |address| runtime.spawn(work(address)).abort_handle()))
     }
 
     async fn run(self, core: Arc<engine::Engine>) -> Result<Landed, Failed> {
@@ -180,6 +180,11 @@ impl Call {
         };
         Ok(Landed { status, headers, body, pipe, receipt: self.cx.receipt })
     }
+}
+
+/// A header's value as httpx reads it: UTF-8 where it is that, else Latin-1.
+pub fn header_text(value: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(value).map_or_else(|_| value.iter().copied().map(char::from).collect(), Cow::Borrowed)
 }
 
 /// Headers as httpx takes them.

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
@@ -24,7 +25,7 @@ pub enum Parcel {
 enum Bell {
     #[cfg(unix)]
     Socket { rings: std::os::unix::net::UnixStream, heard: std::os::unix::net::UnixStream },
-    /// The loop itself.
+    /// Called from any thread, it has the loop call `drain`.
     Call(Py<PyAny>),
 }
 
@@ -35,28 +36,27 @@ struct Inner {
     futures: Mutex<(u64, HashMap<u64, Py<PyAny>>)>,
 }
 
-/// One per event loop.
+/// One per event loop, and held by it alone: its futures hold the loop, which would never be let go otherwise.
 #[pyclass(frozen, weakref)]
 pub struct LoopQueue(Arc<Inner>);
 
 #[pymethods]
 impl LoopQueue {
-    /// A queue for `event_loop`, which is to call `drain` when `fileno()` is readable; `watches` = it can.
+    /// A queue for a loop that calls `drain` when `fileno()` is readable; or, given `wake`, when that is called.
     #[new]
-    fn new(event_loop: Py<PyAny>, watches: bool) -> PyResult<Self> {
-        #[cfg(unix)]
-        let bell = if watches {
-            let (rings, heard) = std::os::unix::net::UnixStream::pair()?;
-            rings.set_nonblocking(true)?;
-            heard.set_nonblocking(true)?;
-            Bell::Socket { rings, heard }
-        } else {
-            Bell::Call(event_loop)
-        };
-        #[cfg(not(unix))]
-        let bell = {
-            let _ = watches;
-            Bell::Call(event_loop)
+    #[pyo3(signature = (wake=None))]
+    fn new(wake: Option<Py<PyAny>>) -> PyResult<Self> {
+        let bell = match wake {
+            Some(wake) => Bell::Call(wake),
+            #[cfg(unix)]
+            None => {
+                let (rings, heard) = std::os::unix::net::UnixStream::pair()?;
+                rings.set_nonblocking(true)?;
+                heard.set_nonblocking(true)?;
+                Bell::Socket { rings, heard }
+            }
+            #[cfg(not(unix))]
+            None => return Err(pyo3::exceptions::PyNotImplementedError::new_err("no socket to watch here")),
         };
         Ok(Self(Arc::new(Inner { bell, parcels: Mutex::default(), futures: Mutex::default() })))
     }
@@ -88,16 +88,43 @@ impl LoopQueue {
         }
         Ok(())
     }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Whoever has the lock has the GIL, unless it is this thread in the middle of a change: the next pass sees it.
+        let Ok(futures) = self.0.futures.try_lock() else { return Ok(()) };
+        futures.1.values().try_for_each(|future| visit.call(future))
+    }
+
+    fn __clear__(&self) {
+        self.forget_all();
+    }
 }
 
 impl LoopQueue {
-    /// Takes a future; the address is for whoever has something for it.
-    pub fn expect(&self, future: Py<PyAny>) -> Address {
-        let mut futures = lock(&self.0.futures);
-        futures.0 += 1;
-        let address = futures.0;
-        futures.1.insert(address, future);
-        Address { queue: Arc::clone(&self.0), address }
+    /// Takes a future, for what `work` will have for it; `spawn` starts that and says how to stop it.
+    pub fn expect(&self, future: Py<PyAny>, spawn: impl FnOnce(Address) -> AbortHandle) -> Job {
+        let address = {
+            let mut futures = lock(&self.0.futures);
+            futures.0 += 1;
+            let address = futures.0;
+            futures.1.insert(address, future);
+            address
+        };
+        let task = spawn(Address { queue: Arc::clone(&self.0), address });
+        Job { queue: Arc::clone(&self.0), address, task }
+    }
+
+    fn forget_all(&self) {
+        let forgotten = std::mem::take(&mut lock(&self.0.futures).1);
+        // Not under the lock: what a future takes with it may call anything.
+        drop(forgotten);
+    }
+}
+
+impl Drop for LoopQueue {
+    fn drop(&mut self) {
+        // The loop is gone, and nobody waits there. What is still on its way finds nothing here.
+        self.forget_all();
     }
 }
 
@@ -140,20 +167,16 @@ impl Address {
                 // A full socket has rung often enough.
                 let _ = std::io::Write::write(&mut &*rings, &[1]);
             }
-            Bell::Call(event_loop) => self.call(event_loop),
+            Bell::Call(wake) => self.call(wake),
         }
     }
 
-    fn call(&self, event_loop: &Py<PyAny>) {
+    fn call(&self, wake: &Py<PyAny>) {
         if is_exiting() {
             return;
         }
         let _ = Python::try_attach(|py| {
-            let queue = LoopQueue(Arc::clone(&self.queue));
-            let woken = Bound::new(py, queue)
-                .and_then(|queue| queue.getattr("drain"))
-                .and_then(|drain| event_loop.bind(py).call_method1("call_soon_threadsafe", (drain,)));
-            if woken.is_err() {
+            if wake.bind(py).call0().is_err() {
                 // The loop is closed: nobody waits there any more.
                 drop(std::mem::take(&mut *lock(&self.queue.parcels)));
             }
@@ -163,13 +186,19 @@ impl Address {
 
 /// A call that runs for an async caller.
 #[pyclass(frozen)]
-pub struct Job(pub AbortHandle);
+pub struct Job {
+    queue: Arc<Inner>,
+    address: u64,
+    task: AbortHandle,
+}
 
 #[pymethods]
 impl Job {
     /// The caller does not wait any more.
     fn cancel(&self) {
-        self.0.abort();
+        self.task.abort();
+        let future = lock(&self.queue.futures).1.remove(&self.address);
+        drop(future);
     }
 }
 

@@ -6,9 +6,9 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
@@ -18,10 +18,12 @@ use super::state::{State, state, without_gil};
 use super::wait::TURN;
 use crate::context::Tasks;
 use crate::error::{Error, Result};
-use crate::upstream::http::HttpSender;
+use crate::upstream::http::{HttpSender, IDLE};
 
 /// Each has a few file descriptors of its own; callers beyond this many at a time use the shared runtime.
 const MOST: usize = 16;
+/// What a server does to a connection within this time crosses the next request in any case.
+const SHORT_REST: Duration = Duration::from_millis(1);
 /// What is left behind is aborted work as a rule, and ends at once; a flight that others wait for has their timeouts.
 const LONGEST_AFTERLIFE: Duration = Duration::from_secs(3600);
 
@@ -30,19 +32,22 @@ pub struct Local {
     runtime: Runtime,
     pub http: Arc<HttpSender>,
     pub tasks: Arc<Tasks>,
+    /// Nobody has driven it for a while.
+    is_behind: bool,
 }
 
-/// Those that nobody drives, the last used one last.
+/// Those that nobody drives, each since when, the last used one last.
 #[derive(Default)]
 pub struct Locals {
-    idle: std::sync::Mutex<Vec<Local>>,
+    idle: Mutex<Vec<(Instant, Local)>>,
     made: AtomicUsize,
 }
 
 impl Locals {
     /// None: enough of them are at work.
     pub fn take(&self) -> Result<Option<Local>> {
-        if let Some(local) = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop() {
+        if let Some((since, mut local)) = self.idle().pop() {
+            local.is_behind = since.elapsed() > SHORT_REST;
             return Ok(Some(local));
         }
         if self.made.fetch_add(1, Ordering::Relaxed) >= MOST {
@@ -51,7 +56,10 @@ impl Locals {
         }
         let runtime = Builder::new_current_thread().enable_all().build();
         match runtime {
-            Ok(runtime) => Ok(Some(Local { runtime, http: Arc::default(), tasks: Arc::default() })),
+            Ok(runtime) => {
+                let (http, tasks) = (Arc::default(), Arc::default());
+                Ok(Some(Local { runtime, http, tasks, is_behind: false }))
+            }
             Err(error) => {
                 self.made.fetch_sub(1, Ordering::Relaxed);
                 Err(Error::Internal(format!("runtime: {error}")))
@@ -60,7 +68,29 @@ impl Locals {
     }
 
     fn put(&self, local: Local) {
-        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(local);
+        let now = Instant::now();
+        let unused = {
+            let mut idle = self.idle();
+            idle.push((now, local));
+            // One at a time: whoever puts one back does not want to wait for sixteen to close their connections.
+            let is_unused = idle.first().is_some_and(|(since, _)| now.duration_since(*since) > IDLE);
+            is_unused.then(|| idle.remove(0))
+        };
+        if unused.is_some() {
+            self.made.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, Local)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets the connections see what came in while nobody drove them: that the server has closed them, for one. Each turn
+/// first asks the system what there is, then runs the tasks that this wakes; the second is for what those wake.
+async fn catch_up() {
+    for _ in 0..3 {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -72,7 +102,13 @@ impl Local {
     pub fn block<T: Send>(self, py: Python<'_>, work: impl Future<Output = T> + Send) -> PyResult<T> {
         let home = state();
         let result = {
-            let mut work = pin!(work);
+            let is_behind = self.is_behind;
+            let mut work = pin!(async move {
+                if is_behind {
+                    catch_up().await;
+                }
+                work.await
+            });
             loop {
                 let turn = without_gil(py, || {
                     self.runtime.block_on(async { tokio::time::timeout(TURN, work.as_mut()).await })

@@ -2,6 +2,7 @@
 //!
 //! `docs/path.md` has the way of a call; which calls come here is decided in `places.py` and `resources/`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
-use super::call::{Answer, Call, RawPairs, raw_pairs, seconds};
+use super::call::{Answer, Call, RawPairs, header_text, raw_pairs, seconds};
 use super::clone;
 use super::deliver::{Job, LoopQueue};
 use super::engine::{Engine, Ledger, endpoint, mode, prefix, tell};
@@ -311,9 +312,9 @@ impl Hit {
     }
 
     #[getter]
-    fn request_id(&self) -> Option<&str> {
+    fn request_id(&self) -> Option<Cow<'_, str>> {
         let found = self.entry.headers().find(|(name, _)| *name == b"x-request-id");
-        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+        found.map(|(_, value)| header_text(value))
     }
 
     /// The bytes that a stream of this answer would bring.

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::build::Builder;
-use super::deliver::{Job, LoopQueue, Parcel};
+use super::deliver::{Address, Job, LoopQueue, Parcel};
 use super::error::{CoreError, to_python};
 use super::state::state;
 use super::wait::block;
@@ -184,12 +184,11 @@ impl EventPipe {
         self.check_process()?;
         let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
         let pipe = Arc::clone(&self.pipe);
-        let address = queue.expect(future);
-        let task = runtime.spawn(async move {
+        let wait = |address: Address| async move {
             pipe.wait().await;
             address.deliver(Parcel::Ready);
-        });
-        Ok(Job(task.abort_handle()))
+        };
+        Ok(queue.expect(future, |address| runtime.spawn(wait(address)).abort_handle()))
     }
 
     /// The reader has had enough; the connection is closed if nobody else reads. May be called twice.

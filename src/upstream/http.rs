@@ -17,7 +17,7 @@ use crate::stream::sse::Decoder;
 use crate::upstream::{Outgoing, Sender};
 
 /// Servers close idle connections after 5 s (uvicorn) and more; a request on a connection that is being closed is lost.
-const IDLE: Duration = Duration::from_secs(4);
+pub const IDLE: Duration = Duration::from_secs(4);
 const REDIRECTS: usize = 20;
 /// Bodies beyond this are sent in pieces of it, so that a slow upload counts as progress.
 const PIECE: usize = 256 * 1024;
@@ -258,9 +258,16 @@ fn transport_error(error: &reqwest::Error) -> Error {
         (true, false) => Error::timeout(Phase::Read),
         (false, true) => Error::broken(Broken::Connect, chain(error)),
         _ if error.is_redirect() => Error::broken(Broken::Redirects, chain(error)),
+        _ if error.is_decode() && !has_broken_off(error) => Error::broken(Broken::Decoding, chain(error)),
         _ if breaks_protocol(error) => Error::broken(Broken::Protocol, chain(error)),
         _ => Error::connection(chain(error)),
     }
+}
+
+/// Whether the connection failed below the decoder: reqwest calls that a decoding error too.
+fn has_broken_off(error: &reqwest::Error) -> bool {
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |cause| cause.source()).any(|cause| cause.is::<hyper::Error>())
 }
 
 /// Whether the upstream closed in the middle of an answer, or sent what is no HTTP.

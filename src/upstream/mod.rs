@@ -7,8 +7,8 @@ pub mod http;
 pub mod meter;
 pub mod retry;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use ::http::{HeaderMap, HeaderValue};
@@ -42,16 +42,16 @@ pub trait Sender: Send + Sync {
 /// The end of the pipeline.
 pub struct Upstream {
     prices: Arc<PriceTable>,
-    /// URLs that refuse requests that ask for a usage chunk.
-    refuses_usage: Mutex<HashSet<Arc<str>>>,
+    /// By URL, whether requests that ask for a usage chunk are taken there; none is here before that is known.
+    takes_usage: Mutex<HashMap<Arc<str>, bool>>,
 }
 
-/// More URLs than this do not fit in `refuses_usage`; the set starts again then.
+/// More URLs than this do not fit in `takes_usage`; it starts again then.
 const MOST_URLS: usize = 1000;
 
 impl Upstream {
     pub fn new(prices: Arc<PriceTable>) -> Self {
-        Self { prices, refuses_usage: Mutex::default() }
+        Self { prices, takes_usage: Mutex::default() }
     }
 
     pub fn prices(&self) -> &Arc<PriceTable> {
@@ -79,15 +79,16 @@ impl Upstream {
             };
             let wish = match cx.sender.send(outgoing, Arc::clone(&cx.patience)).await {
                 Ok(mut response) => {
-                    if usage_added && matches!(response.status, 400 | 422) {
+                    if usage_added && matches!(response.status, 400 | 422) && self.may_refuse_usage(&request, &response)
+                    {
                         // Our own addition may be what it refuses: the caller's request, as it is, tells.
                         usage_added = false;
                         refused = true;
                         sent = request.clone();
                         continue;
                     }
-                    if refused && response.is_success() {
-                        self.remember_refusal(&request.url);
+                    if (refused || usage_added) && response.is_success() {
+                        self.note_usage(&request.url, usage_added);
                     }
                     response.usage_added = usage_added;
                     let verdict = judge(response.status, &response.headers, SystemTime::now());
@@ -127,15 +128,39 @@ impl Upstream {
         request.endpoint == Endpoint::Chat
             && request.is_stream()
             && !request.asks_usage()
-            && !self.refuses_usage.lock().unwrap_or_else(PoisonError::into_inner).contains(&request.url)
+            && self.usage_taken(&request.url) != Some(false)
     }
 
-    fn remember_refusal(&self, url: &Arc<str>) {
-        let mut urls = self.refuses_usage.lock().unwrap_or_else(PoisonError::into_inner);
-        if urls.len() >= MOST_URLS {
-            urls.clear();
+    /// Whether an error may be about the usage chunk that was asked for.
+    fn may_refuse_usage(&self, request: &Request, response: &Response) -> bool {
+        let names_it = match &response.body {
+            Body::Full(body) => {
+                let text = String::from_utf8_lossy(body);
+                text.contains("stream_options") || text.contains("include_usage")
+            }
+            Body::Stream(_) => false,
+        };
+        // Where it was taken before, another error is what the caller has to see, and is not asked for twice.
+        names_it || self.usage_taken(&request.url).is_none()
+    }
+
+    fn usage_taken(&self, url: &Arc<str>) -> Option<bool> {
+        self.known_usage().get(url).copied()
+    }
+
+    fn note_usage(&self, url: &Arc<str>, taken: bool) {
+        let mut known = self.known_usage();
+        if known.get(url) == Some(&taken) {
+            return;
         }
-        urls.insert(Arc::clone(url));
+        if known.len() >= MOST_URLS {
+            known.clear();
+        }
+        known.insert(Arc::clone(url), taken);
+    }
+
+    fn known_usage(&self) -> MutexGuard<'_, HashMap<Arc<str>, bool>> {
+        self.takes_usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

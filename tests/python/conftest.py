@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from upstream import Upstream
 
 import farthing
+
+# Started in the background of a script, Ctrl-C is ignored, and so it would be by the processes that tests start.
+if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no finding.
 settings.register_profile("farthing", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -239,17 +239,21 @@ def _handler(local: LocalServer) -> type[BaseHTTPRequestHandler]:
             self.send_header("content-type", kind)
             self.send_header("transfer-encoding", "chunked")
             self.end_headers()
-            usage, tail = None, b""
+            counted, tail = False, b""
             try:
                 while piece := answer.read1(1 << 16):
-                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                     *lines, tail = (tail + piece).split(b"\n")
                     for line in lines:
-                        if b'"usage"' in line:
-                            usage = _usage(line.partition(b":")[2]) or usage
+                        usage = _usage(line.partition(b":")[2]) if b'"usage"' in line and not counted else None
+                        # Before it is passed on: who has read the answer finds it counted.
+                        if usage:
+                            local._count(child.name, usage)
+                            counted = True
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 self.wfile.write(b"0\r\n\r\n")
             finally:
-                local._count(child.name, usage)
+                if not counted:
+                    local._count(child.name, None)
 
         def _json(self, status: int, value: Any) -> None:
             self._send(status, "application/json", json.dumps(value).encode())

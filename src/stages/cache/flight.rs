@@ -145,6 +145,7 @@ impl Work {
 /// Waits for a waiter's answer in the form it asked for. `outcome` is what the ledger gets when the answer is good.
 pub async fn land(seat: Seat, cx: &Context, request: &Request, outcome: Outcome) -> Result<Response> {
     let wants_stream = request.is_stream();
+    let _wanting = (!wants_stream).then(|| seat.wants_whole());
     let waited = seat
         .wait(|log| match (&log.head, &log.end) {
             (Some(head), _) if wants_stream && head.streams => Some(Ok((head.clone(), None))),
