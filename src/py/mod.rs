@@ -14,7 +14,9 @@ mod error;
 mod file;
 mod floats;
 mod guard;
+mod hit;
 mod local;
+mod miss;
 mod place;
 mod plain;
 mod receipt;
@@ -48,7 +50,11 @@ mod _core {
     #[pymodule_export]
     use super::guard::Probes;
     #[pymodule_export]
-    use super::place::{Hit, Miss, Place, Shape};
+    use super::hit::Hit;
+    #[pymodule_export]
+    use super::miss::Miss;
+    #[pymodule_export]
+    use super::place::{Place, Shape};
     #[pymodule_export]
     use super::receipt::ReceiptCell;
     #[pymodule_export]

@@ -1,45 +1,32 @@
-//! Plain calls (L1 and L2): an endpoint as one client reaches it, and what is found there or asked there.
+//! Plain calls (L1 and L2): an endpoint as one client reaches it, and what is found there: a `Hit` or a `Miss`.
 //!
 //! `docs/path.md` has the way of a call; which calls come here is decided in `places.py` and `resources/`.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
-use super::call::{Answer, Call, RawPairs, header_text, raw_pairs, seconds};
-use super::clone;
-use super::deliver::{Job, LoopQueue};
+use super::call::{RawPairs, raw_pairs, seconds};
 use super::engine::{Engine, Ledger, endpoint, mode, prefix, tell};
 use super::error::{CoreError, guarded};
 use super::guard::{Guard, Probes};
+use super::hit::Hit;
+use super::miss::Miss;
 use super::plain::{Delivery, Rules, write_call};
-use super::receipt::ReceiptCell;
 use super::sender::{RawHeaders, header_map};
 use super::state::{state, without_gil};
-use crate::context::{Context, Mode};
 use crate::engine as core;
 use crate::exchange::{Endpoint, Request};
 use crate::key::encode::Encoder;
 use crate::key::json::JsonWriter;
 use crate::key::scan::Field;
 use crate::key::{self, Key};
-use crate::patience::{Limits, Patience};
-use crate::receipt::{Facts, Receipt};
 use crate::stages::cache::CacheStage;
-use crate::store::Entry;
-use crate::stream::{Kind, replay, replay_events};
-use crate::upstream::Sender;
 use crate::upstream::http::can_send;
-
-/// Slots of an entry: the plain object is 0 or what the caller says, streams are these.
-const STREAM_SLOT: u32 = 101;
-const STREAM_USAGE_SLOT: u32 = 102;
 
 /// What a `create` method takes, by the SDK's signature.
 #[pyclass(frozen)]
@@ -153,30 +140,11 @@ impl Place {
                 let miss = Miss { core, place, key, model, delivery, arguments, mode, ttl, tag };
                 return Ok(Some(Py::new(py, miss)?.into_any()));
             };
-            let slot = match (delivery.stream, delivery.include_usage) {
-                (false, _) => slot,
-                (true, false) => STREAM_SLOT,
-                (true, true) => STREAM_USAGE_SLOT,
-            };
-            let value = match entry.slot(slot).as_deref().and_then(|object| object.downcast_ref::<Template>()) {
-                Some(template) => Some(clone::deep(template.0.bind(py), &mut 0)?.unbind()),
-                None => None,
-            };
             let facts = CacheStage::hit_facts(&entry, model.into(), tag.map(Into::into));
-            let ledger = state().ledger(this.ledger.get().id);
+            let ledger = this.ledger();
             core.keep(&ledger);
             CacheStage::record_hit(&ledger, this.endpoint(), &facts);
-            let receipt = ReceiptCell(Arc::new(Receipt::new(facts)));
-            let hit = Hit {
-                core,
-                key,
-                entry,
-                slot,
-                include_usage: delivery.include_usage,
-                value,
-                stream: delivery.stream,
-                receipt,
-            };
+            let hit = Hit::new(py, core, key, entry, slot, &delivery, facts)?;
             Ok(Some(Py::new(py, hit)?.into_any()))
         })
     }
@@ -239,6 +207,23 @@ impl Place {
         self.shape.get().endpoint
     }
 
+    pub fn ledger(&self) -> Arc<crate::ledger::Ledger> {
+        state().ledger(self.ledger.get().id)
+    }
+
+    /// The request of a call that brings `own` headers.
+    pub fn request(
+        &self,
+        arguments: &Bound<'_, PyDict>,
+        own: Vec<(String, String)>,
+        core: &core::Engine,
+        key: Key,
+    ) -> PyResult<Request> {
+        let (body, fields) = self.json(arguments, core)?;
+        let all = self.with_headers(own.into_iter())?;
+        Ok(Request::from_parts(self.endpoint(), Arc::clone(&self.url), Arc::new(all), body.into(), fields, key))
+    }
+
     fn key(
         &self,
         core: &core::Engine,
@@ -273,156 +258,5 @@ impl Shape {
             default: self.default.as_ref().map(|(name, value)| (name.as_str(), value.as_str())),
             aliases: core.aliases(),
         }
-    }
-}
-
-/// The object that an entry keeps for a form of its answer.
-struct Template(Py<PyAny>);
-
-/// A stored answer.
-#[pyclass(frozen)]
-pub struct Hit {
-    core: Arc<core::Engine>,
-    key: Key,
-    entry: Arc<Entry>,
-    slot: u32,
-    include_usage: bool,
-    /// A fresh copy of the object that was left for this form of the answer; None when there is none yet.
-    #[pyo3(get)]
-    value: Option<Py<PyAny>>,
-    #[pyo3(get)]
-    stream: bool,
-    #[pyo3(get)]
-    receipt: ReceiptCell,
-}
-
-#[pymethods]
-impl Hit {
-    /// The stored JSON.
-    #[getter]
-    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.entry.body)
-    }
-
-    /// The stored headers, as pairs of bytes, with what marks them as a hit.
-    #[getter]
-    fn headers<'py>(&self, py: Python<'py>) -> RawPairs<'py> {
-        let all = self.entry.headers().chain([(&b"x-farthing-cache"[..], &b"hit"[..])]);
-        all.map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value))).collect()
-    }
-
-    #[getter]
-    fn request_id(&self) -> Option<Cow<'_, str>> {
-        let found = self.entry.headers().find(|(name, _)| *name == b"x-request-id");
-        found.map(|(_, value)| header_text(value))
-    }
-
-    /// The bytes that a stream of this answer would bring.
-    fn event_stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let kind = Kind::of(self.entry.endpoint).ok_or_else(|| CoreError::new_err("no such stream"))?;
-        let body = serde_json::from_slice(&self.entry.body).map_err(|error| CoreError::new_err(error.to_string()))?;
-        Ok(PyBytes::new(py, &replay(kind, &body, self.include_usage)))
-    }
-
-    /// The events that a stream of this answer would bring: a JSON array.
-    fn events(&self) -> PyResult<String> {
-        let kind = Kind::of(self.entry.endpoint).ok_or_else(|| CoreError::new_err("no such stream"))?;
-        let body = serde_json::from_slice(&self.entry.body).map_err(|error| CoreError::new_err(error.to_string()))?;
-        serde_json::to_string(&replay_events(kind, &body, self.include_usage))
-            .map_err(|error| CoreError::new_err(error.to_string()))
-    }
-
-    /// Leaves a copy of `value` for the next hit of this form.
-    fn keep(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        /// Beyond this, the object is built again for each hit: it would crowd out other answers.
-        const MOST_BYTES: usize = 64 * 1024;
-        if self.entry.body.len() > MOST_BYTES {
-            return Ok(());
-        }
-        guarded(|| {
-            let mut bytes = 0;
-            let copy = clone::deep(value, &mut bytes)?;
-            self.entry.fill_slot(self.slot, Arc::new(Template(copy.unbind())), bytes);
-            self.core.cache().store().weigh(self.key, &self.entry);
-            Ok(())
-        })
-    }
-}
-
-/// A call whose answer is not stored: it can be asked here, or go the SDK's way.
-#[pyclass(frozen)]
-pub struct Miss {
-    core: Arc<core::Engine>,
-    place: Py<Place>,
-    key: Key,
-    model: String,
-    delivery: Delivery,
-    arguments: Py<PyDict>,
-    mode: Mode,
-    ttl: Option<Duration>,
-    tag: Option<Arc<str>>,
-}
-
-/// Seconds to connect, to read, to write; retries.
-type CallLimits = (Option<f64>, Option<f64>, Option<f64>, u32);
-/// Headers of one call, which replace those of the place.
-type CallHeaders = Vec<(String, String)>;
-
-#[pymethods]
-impl Miss {
-    #[getter]
-    fn stream(&self) -> bool {
-        self.delivery.stream
-    }
-
-    /// Sends the call through the stages and blocks for the answer.
-    fn ask(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Answer> {
-        guarded(|| self.call(py, limits, headers)?.block(py, Arc::clone(&self.core)))
-    }
-
-    /// The same for an event loop: `future` gets the answer.
-    fn ask_async(
-        &self,
-        py: Python<'_>,
-        limits: CallLimits,
-        headers: CallHeaders,
-        queue: &LoopQueue,
-        future: Py<PyAny>,
-    ) -> PyResult<Job> {
-        guarded(|| self.call(py, limits, headers)?.start(py, Arc::clone(&self.core), queue, future))
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.place)?;
-        visit.call(&self.arguments)
-    }
-}
-
-impl Miss {
-    fn request(&self, py: Python<'_>, headers: CallHeaders) -> PyResult<Request> {
-        let place = self.place.get();
-        let (body, fields) = place.json(self.arguments.bind(py), &self.core)?;
-        let all = place.with_headers(headers.into_iter())?;
-        let url = Arc::clone(&place.url);
-        Ok(Request::from_parts(place.endpoint(), url, Arc::new(all), body.into(), fields, self.key))
-    }
-
-    fn call(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Call> {
-        let request = self.request(py, headers)?;
-        let facts = Facts { model_asked: self.model.as_str().into(), tag: self.tag.clone(), ..Facts::default() };
-        let (connect, read, write, max_retries) = limits;
-        let cx = Context {
-            ledger: state().ledger(self.place.get().ledger.get().id),
-            receipt: Arc::new(Receipt::new(facts)),
-            sender: Arc::clone(&state().http) as Arc<dyn Sender>,
-            limits: Limits { connect: seconds(connect), read: seconds(read), write: seconds(write), max_retries },
-            patience: Arc::new(Patience::default()),
-            mode: self.mode,
-            ttl: self.ttl,
-            tag: self.tag.clone(),
-            looked_on_disk: true,
-            tasks: None,
-        };
-        Ok(Call { cx, request, by_rust: true })
     }
 }

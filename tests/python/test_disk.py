@@ -324,6 +324,42 @@ def test_without_a_cache_the_mode_off_keeps_the_ledger(upstream: Upstream, path:
     assert (report(path).bypassed, client.cache.stats()["disk_entries"]) == (2, 0)
 
 
+def test_old_hours_become_days(upstream: Upstream, path: Path) -> None:
+    settings = policy(path)
+    client = farthing.OpenAI(base_url=upstream.url, api_key="k", policy=settings)
+    client.chat.completions.create(model="test-model", messages=MESSAGES)
+    client.cache.flush()
+    # Forty days with two hours each, and one hour of today.
+    sql(
+        path,
+        """WITH RECURSIVE day(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM day WHERE n < 40)
+           INSERT INTO ledger SELECT span, start / 86400 * 86400 - n * 86400 + part * 3600, report
+           FROM ledger, day, (SELECT 3 AS part UNION SELECT 20)""",
+        "DELETE FROM meta WHERE name = 'maintained'",
+    )
+    assert report(path).calls == 81
+    days = cli("report", path, "--by", "day")
+    # Whoever has the file open next folds them, and nobody sees that in the sums.
+    farthing.OpenAI(base_url=upstream.url, api_key="k", policy=policy(path))
+    wait_until(lambda: sql(path, "SELECT count(*) FROM ledger WHERE span = 86400")[0][0] > 0)
+    spans = dict(sql(path, "SELECT span, count(*) FROM ledger GROUP BY span"))
+    assert spans[86400] in (32, 33)
+    assert spans[3600] == 1 + 2 * (40 - spans[86400])
+    assert report(path).calls == 81
+    assert cli("report", path, "--by", "day") == days
+
+
+def test_expired_answers_leave_the_file(upstream: Upstream, path: Path) -> None:
+    client = farthing.OpenAI(base_url=upstream.url, api_key="k", policy=policy(path, ttl=0.2))
+    for seed in range(10):
+        client.chat.completions.create(model="test-model", messages=MESSAGES, seed=seed)
+    client.cache.flush()
+    time.sleep(0.3)
+    sql(path, "DELETE FROM meta WHERE name = 'maintained'")
+    farthing.OpenAI(base_url=upstream.url, api_key="k", policy=policy(path))
+    wait_until(lambda: sql(path, "SELECT count(*) FROM entry")[0][0] == 0)
+
+
 # The command line.
 
 

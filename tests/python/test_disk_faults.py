@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -366,6 +368,47 @@ print(set(outcomes), sorted(c.savings().faults))
     assert said_here == []
     face.chat(client, seed=9999)
     client.cache.flush()
+
+
+@unix
+def test_a_disk_that_is_really_full(upstream: Upstream, tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no disk may be mounted here")
+    try:
+        script = """
+        c = client()
+        ask(c, 0), c.cache.flush()
+        with open(os.path.join(os.path.dirname(PATH), "waste"), "wb", buffering=0) as waste:
+            try:
+                while waste.write(bytes(4096)): pass
+            except OSError: pass
+        outcomes = [ask(c, seed) for seed in range(1, 400) for _ in range(2)]
+        try:
+            c.cache.flush()
+        except farthing.CacheError as error:
+            print(str(error).split(":")[0])
+        print(outcomes == ["miss", "hit"] * 399, ask(client(max_bytes=12345), 0), list(c.savings().faults))
+        os.unlink(waste.name)
+        for attempt in range(100):
+            ask(c, 500 + attempt)
+            try:
+                print("written", c.cache.flush()); break
+            except farthing.CacheError: time.sleep(0.1)
+        print(c.savings().calls)
+        """
+        out, said = child(upstream, folder / "answers.db", script)
+        full, calls, written, count = out.splitlines()
+        assert full == "the disk of the cache file is full; new answers are not kept on it"
+        assert calls == "True hit ['cache file: disk full']"
+        assert written == "written None"
+        assert said.count("FarthingWarning") == 1
+        assert sql(folder / "answers.db", "PRAGMA integrity_check") == [["ok"]]
+        assert json.loads(sql(folder / "answers.db", "SELECT report FROM ledger")[0][0])["calls"] == int(count) + 1
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @unix

@@ -19,9 +19,12 @@ use crate::ledger::Report;
 const TICK: Duration = Duration::from_millis(500);
 /// After a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-const MAINTENANCE: Duration = Duration::from_secs(60);
+/// All processes together do it once in so many milliseconds, however short they live.
+const MAINTENANCE: i64 = 60_000;
 /// Rows that one transaction removes.
-const SWEEP: i64 = 512;
+const SWEEP: i64 = 128;
+/// Transactions of one round that remove rows: a fork waits for a round, other processes for a transaction.
+const SWEEPS: usize = 32;
 /// Invalidations are kept for processes that slept this long.
 const KEPT_INVALIDATIONS: i64 = 86_400_000;
 
@@ -33,7 +36,8 @@ pub struct Writer {
     broken: Option<Identity>,
     /// The newest invalidation that is done here.
     invalidation: i64,
-    maintained: Instant,
+    /// When the next maintenance may be due.
+    maintain_at: Instant,
     not_before: Instant,
     /// Since when nothing could be written for a lock.
     locked: Option<Instant>,
@@ -52,7 +56,7 @@ impl Writer {
             writable: false,
             broken: None,
             invalidation: 0,
-            maintained: begun,
+            maintain_at: begun + TICK,
             not_before: begun,
             locked: None,
         };
@@ -165,9 +169,8 @@ impl Writer {
         }
         self.follow(connection)?;
         self.evict(connection)?;
-        if self.maintained.elapsed() > MAINTENANCE {
-            self.maintained = Instant::now();
-            maintain(connection)?;
+        if Instant::now() > self.maintain_at {
+            self.maintain_at = Instant::now() + TICK * if maintain(connection)? { 10 } else { 1 };
         }
         Ok(())
     }
@@ -303,26 +306,38 @@ impl Writer {
         transaction.commit()?;
         // A little more than needed, so that it is not needed again at once.
         let enough = max_bytes - max_bytes / 16;
-        while admin::bytes_in_use(connection)? > enough {
+        for _ in 0..SWEEPS {
             let sql = "DELETE FROM entry WHERE id IN (SELECT id FROM entry ORDER BY used LIMIT ?1)";
-            if connection.prepare_cached(sql)?.execute([SWEEP / 4])? == 0 {
-                break;
+            if admin::bytes_in_use(connection)? <= enough || connection.prepare_cached(sql)?.execute([SWEEP])? == 0 {
+                return Ok(());
             }
         }
+        // The rest in the next round, at once.
+        self.shared.queue.hurry();
         Ok(())
     }
 }
 
-/// Removes what is too old: answers, invalidations, hours of the ledger.
-fn maintain(connection: &mut Connection) -> Result<(), Fault> {
+/// Removes what is too old: answers, invalidations, hours of the ledger. False: there is more to remove.
+fn maintain(connection: &mut Connection) -> Result<bool, Fault> {
     let now = now();
-    let sql = "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE expires <= ?1 LIMIT ?2)";
-    while connection.prepare_cached(sql)?.execute([now, SWEEP])? > 0 {}
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute("DELETE FROM invalidation WHERE at < ?1", [now - KEPT_INVALIDATIONS])?;
-    books::fold(&transaction, now / 1000)?;
-    transaction.commit()?;
-    Ok(())
+    let done = "SELECT value FROM meta WHERE name = 'maintained'";
+    let done: Option<i64> = connection.prepare_cached(done)?.query_row((), |row| row.get(0)).optional()?;
+    if done.is_some_and(|done| done <= now && done + MAINTENANCE > now) {
+        return Ok(true);
+    }
+    for _ in 0..SWEEPS {
+        let sql = "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE expires <= ?1 LIMIT ?2)";
+        if connection.prepare_cached(sql)?.execute([now, SWEEP])? < SWEEP as usize {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute("DELETE FROM invalidation WHERE at < ?1", [now - KEPT_INVALIDATIONS])?;
+            books::fold(&transaction, now / 1000)?;
+            transaction.execute("INSERT OR REPLACE INTO meta VALUES ('maintained', ?1)", [now])?;
+            transaction.commit()?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Writes down how late it is. When it was later before, the clock was set back: then nobody knows how old the entries

@@ -1,0 +1,92 @@
+//! A call whose answer is not stored: asked here by those who have it, or left to the SDK. Made by `place.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::call::{Answer, Call, seconds};
+use super::deliver::{Job, LoopQueue};
+use super::error::guarded;
+use super::place::Place;
+use super::plain::Delivery;
+use super::state::state;
+use crate::context::{Context, Mode};
+use crate::engine as core;
+use crate::key::Key;
+use crate::patience::{Limits, Patience};
+use crate::receipt::{Facts, Receipt};
+use crate::upstream::Sender;
+
+/// See the module.
+#[pyclass(frozen)]
+pub struct Miss {
+    pub core: Arc<core::Engine>,
+    pub place: Py<Place>,
+    pub key: Key,
+    pub model: String,
+    pub delivery: Delivery,
+    pub arguments: Py<PyDict>,
+    pub mode: Mode,
+    pub ttl: Option<Duration>,
+    pub tag: Option<Arc<str>>,
+}
+
+/// Seconds to connect, to read, to write; retries.
+type CallLimits = (Option<f64>, Option<f64>, Option<f64>, u32);
+/// Headers of one call, which replace those of the place.
+type CallHeaders = Vec<(String, String)>;
+
+#[pymethods]
+impl Miss {
+    #[getter]
+    fn stream(&self) -> bool {
+        self.delivery.stream
+    }
+
+    /// Sends the call through the stages and blocks for the answer.
+    fn ask(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Answer> {
+        guarded(|| self.call(py, limits, headers)?.block(py, Arc::clone(&self.core)))
+    }
+
+    /// The same for an event loop: `future` gets the answer.
+    fn ask_async(
+        &self,
+        py: Python<'_>,
+        limits: CallLimits,
+        headers: CallHeaders,
+        queue: &LoopQueue,
+        future: Py<PyAny>,
+    ) -> PyResult<Job> {
+        guarded(|| self.call(py, limits, headers)?.start(py, Arc::clone(&self.core), queue, future))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.place)?;
+        visit.call(&self.arguments)
+    }
+}
+
+impl Miss {
+    fn call(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Call> {
+        let place = self.place.get();
+        let request = place.request(self.arguments.bind(py), headers, &self.core, self.key)?;
+        let facts = Facts { model_asked: self.model.as_str().into(), tag: self.tag.clone(), ..Facts::default() };
+        let (connect, read, write, max_retries) = limits;
+        let cx = Context {
+            ledger: place.ledger(),
+            receipt: Arc::new(Receipt::new(facts)),
+            sender: Arc::clone(&state().http) as Arc<dyn Sender>,
+            limits: Limits { connect: seconds(connect), read: seconds(read), write: seconds(write), max_retries },
+            patience: Arc::new(Patience::default()),
+            mode: self.mode,
+            ttl: self.ttl,
+            tag: self.tag.clone(),
+            looked_on_disk: true,
+            tasks: None,
+        };
+        Ok(Call { cx, request, by_rust: true })
+    }
+}
