@@ -33,11 +33,11 @@ from upstream import Reply, Seen, Upstream, chat  # noqa: E402
 LATE = 2.0
 # Different questions; more than the file may hold answers to, so that some are evicted.
 QUESTIONS = 3000
-MOST_BYTES = 2 << 20
+MOST_BYTES = 4_500_000
 # In USD per million tokens; a call has 9 and 3 of them.
 PRICE = {"input": 1, "output": 2}
 COST = Decimal("0.000015")
-WARM_UP = 50_000
+WARM_UP = 20_000
 DISK_BYTES = 64 << 20
 POLICY: dict[str, Any] = {"models": {"test-model": PRICE}}
 
@@ -244,6 +244,7 @@ def compare(
         )
         assert (made.choices[0].message.content or "").split(" ", 1)[0] == str(number)
         hits += farthing.receipt(made).outcome == "hit"
+    print(f"{entries:,} answers in the file, all of them served")
     assert hits == entries > 100, f"{entries} entries, {hits} hits"
     client.close()
     check = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA integrity_check').fetchone()[0])"
