@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from . import _core
-from .call_options import Bad, seconds
+from .checks import Bad, seconds
 from .exceptions import CacheError, explain
 from .ledger import Savings, money
 

@@ -1,7 +1,5 @@
 """Options of single calls: `farthing.options(...)`, the x-farthing-* headers, and which of the two wins.
 
-Also the checks of single values (a mode, a time, a text) that the policy shares, as a value means the same in both.
-
 Not in this room: what an option does (that is the engine's), and anything that holds for a whole client (policy.py).
 `current()` is asked on every call, so it stays a lookup in a ContextVar.
 """
@@ -12,15 +10,15 @@ import functools
 import inspect
 import operator
 import re
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from decimal import Decimal
 from types import CoroutineType, TracebackType
 from typing import Any, Literal, NoReturn, TypeVar, cast, get_args
 
 import openai
 
+from .checks import Bad, nearest, one_of, seconds, shown, text
 from .exceptions import OptionsError, explain
 
 __all__ = ["NONE", "Mode", "Options", "current", "from_headers", "merge", "options", "sample_text"]
@@ -30,74 +28,9 @@ MODES: tuple[str, ...] = get_args(Mode)
 PREFIX = "x-farthing-"
 HEADERS = tuple(PREFIX + name for name in ("cache", "ttl", "tag", "sample"))
 
-# The core keeps times in types that panic on overflow; nobody waits a century for an answer to expire.
-MAX_TTL = 100 * 365 * 86400
-QUANTITY = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([a-z]*)", re.ASCII)
-_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-
-class Bad(Exception):
-    """A value that a check refused; whoever knows where it was written makes the user's error of it."""
-
-    def __init__(self, what: str, value: str | None = None, hint: str = "") -> None:
-        super().__init__(what)
-        self.what, self.value, self.hint = what, value, hint
-
-    def message(self, where: str) -> str:
-        return explain(self.what, where=where, value=self.value, hint=self.hint)
-
-
-def shown(value: object) -> str:
-    """A value as a message shows it: never a page long, and a `repr` that raises does not hide the error."""
-    try:
-        text = repr(str(value) if isinstance(value, Decimal) else value)
-    except Exception:
-        text = f"a value of type {type(value).__name__}"
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The valid name that `name` was most likely meant to be, or None. Case, `-` and `_` make no difference."""
-    import difflib
-
-    plain = {v.lower().replace("-", "_"): v for v in valid}
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), list(plain), n=1, cutoff=0.6)
-    return plain[close[0]] if close else None
-
-
-def one_of(value: object, valid: tuple[str, ...], key: str) -> str:
-    """One of the `valid` names, exactly."""
-    if isinstance(value, str) and value in valid:
-        return value
-    guess = nearest(value, valid) if isinstance(value, str) else None
-    raise Bad(f"{key} must be one of {', '.join(valid)}", shown(value), f'did you mean "{guess}"?' if guess else "")
-
-
-def text(value: object, key: str, longest: int = 128) -> str:
-    """1 to `longest` printable characters: it goes into reports, and a lone surrogate would not survive JSON."""
-    if isinstance(value, str) and 0 < len(value) <= longest and value.isprintable():
-        return value
-    raise Bad(f"{key} must be a text of 1 to {longest} printable characters", shown(value))
-
-
-def seconds(value: object, key: str) -> float:
-    """Seconds, > 0 and at most 100 years, from a number or from a text such as "90", "500ms", "30m", "1.5h", "7d"."""
-    span = 0.0
-    if isinstance(value, str):
-        match = QUANTITY.fullmatch(value.strip().lower())
-        if match and match[2] in _SECONDS:
-            span = float(match[1]) * _SECONDS[match[2]]
-    elif isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        # Compared before it is converted: an int of 400 digits is not a float, and a Decimal NaN does not compare.
-        comparable = not isinstance(value, Decimal) or value.is_finite()
-        span = float(value) if comparable and 0 < value <= MAX_TTL else 0.0
-    if 0 < span <= MAX_TTL:
-        return span
-    hint = 'a number of seconds, or a text such as "30m", "1h", "7d"'
-    raise Bad(f"{key} must be more than 0 seconds and at most 100 years", shown(value), hint)
 
 
 def _sample(value: object, key: str) -> int | str:

@@ -4,8 +4,8 @@
 own check, so there is no second place that knows a range. A new part is one dataclass and one line in `Policy`.
 
 Not in this room: anything that acts on a policy (that is the Rust core, which reads `Policy.to_core()`), prices that
-farthing brings along, settings of a single call (call_options.py). Every client imports it, so what only errors and
-files need (difflib, tomllib) is imported where it is used.
+farthing brings along, settings of a single call (call_options.py), what a single value may be (checks.py). Every client
+imports it, so what only errors and files need (difflib, tomllib) is imported where it is used.
 """
 
 from __future__ import annotations
@@ -14,108 +14,27 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .call_options import MODES, QUANTITY, Bad, Mode, nearest, one_of, seconds, shown, text
+from . import checks
+from .call_options import MODES, Mode
+from .checks import Bad, nearest, one_of, shown, text
 from .exceptions import PolicyError, explain
 
 __all__ = ["Cache", "Mode", "ModelPrice", "Policy"]
 
 ENV = "FARTHING_POLICY"
 
-MAX_BYTES = 2**63 - 1
-# USD per million tokens: a dollar a token. Money is counted in 1e-12 USD, so a token's price has six decimals here.
-MAX_PRICE = Decimal(1_000_000)
-PRICE_DECIMALS = 6
-
-_BYTES = {"": 1, "b": 1} | {p + s: b**e for s, b in (("b", 1000), ("ib", 1024)) for e, p in enumerate("kmgt", 1)}
-_HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
-# These say whose answers a cache entry holds: leaving one out of the key by accident would share them between tenants.
-_TENANT_HEADERS = frozenset({"authorization", "api-key", "openai-organization", "openai-project"})
 # Parts that the design names and this version does not have: refused by name, so that nobody believes they are at work.
 _LATER = frozenset({"compress", "batch", "route", "escalate", "fallback", "budget", "upstreams"})
 
 
-def _ttl(value: object, key: str) -> float | None:
-    # TOML has no null, so a file says "never" where Python says None.
-    return None if value is None or value == "never" else seconds(value, key)
-
-
-def _max_bytes(value: object, key: str) -> int:
-    size = -1
-    if isinstance(value, str):
-        match = QUANTITY.fullmatch(value.strip().lower())
-        if match and match[2] in _BYTES:
-            unit = _BYTES[match[2]]
-            size = int(float(match[1]) * unit) if "." in match[1] else int(match[1]) * unit
-    elif isinstance(value, int) and not isinstance(value, bool):
-        size = value
-    if 1 <= size <= MAX_BYTES:
-        return size
-    hint = 'to keep nothing, say mode = "off"' if size == 0 else 'a number of bytes, or a text such as "256MiB", "1GB"'
-    raise Bad(f"{key} must be 1 byte to 2**63 - 1", shown(value), hint)
-
-
-def _path(value: object, key: str) -> str:
-    if not isinstance(value, str | os.PathLike):
-        raise Bad(f"{key} must be the path of a file", shown(value))
-    path = os.fspath(value)
-    if not isinstance(path, str) or not path.strip() or "\0" in path or path.endswith(("/", os.sep)):
-        raise Bad(f"{key} must be the path of a file", shown(path), f'{key} = "~/.cache/my-app/farthing.db"')
-    # Absolute, so that a change of the working directory (or a child with another one) does not mean another file.
-    return os.path.abspath(os.path.expanduser(path))
-
-
 def _mode(value: object, key: str) -> str:
     return one_of(value, MODES, key)
-
-
-def _flag(value: object, key: str) -> bool:
-    if not isinstance(value, bool):
-        raise Bad(f"{key} must be true or false", shown(value))
-    return value
-
-
-def _headers(value: object, key: str) -> tuple[str, ...]:
-    # A bare string is a sequence too, of one-letter headers: the usual slip, and a silent one.
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise Bad(f"{key} must be a list of header names", shown(value), f'{key} = ["x-request-source"]')
-    names = set()
-    for name in value:
-        if not isinstance(name, str) or not _HEADER.fullmatch(name.lower()):
-            raise Bad(f"{key} must hold names of headers", shown(name))
-        if name.lower() in _TENANT_HEADERS:
-            hint = "scope = a stable name, to share answers between API keys, organizations and projects"
-            raise Bad(f"{key} cannot leave out a header that says whose answer it is", shown(name), hint)
-        names.add(name.lower())
-    return tuple(sorted(names))
-
-
-def _price(value: object, key: str) -> Decimal:
-    price = Decimal("NaN")
-    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
-        with suppress(InvalidOperation):
-            # float's own repr: that of a subclass (numpy's) is not a number.
-            price = Decimal(float.__repr__(value) if isinstance(value, float) else value)
-    if not price.is_finite() or not 0 <= price <= MAX_PRICE:
-        raise Bad(f"{key} must be USD per million tokens, from 0 to {MAX_PRICE}", shown(value))
-    if not price:
-        return Decimal(0)
-    # The exponent is looked at first: 1E-1000000 is not to be written out.
-    if price.adjusted() < -PRICE_DECIMALS or len(_digits(price).partition(".")[2]) > PRICE_DECIMALS:
-        hint = "a float shows its rounding error here; a text or a Decimal is taken exactly"
-        raise Bad(f"{key} must have at most {PRICE_DECIMALS} decimals", shown(value), hint)
-    return price
-
-
-def _digits(price: Decimal) -> str:
-    """2.50 and 2.5 are equal, so they must be the same text: the hash of a policy is made of it."""
-    plain = f"{price:f}"
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
 def _dotted(key: str, name: object) -> str:
@@ -263,15 +182,15 @@ class Cache(_Part):
         PolicyError: a wrong type, a value out of range, an unknown name.
     """
 
-    max_bytes: int = field(default=256 * 1024 * 1024, metadata=_check(_max_bytes))
-    ttl: float | None = field(default=86400.0, metadata=_check(_ttl))
+    max_bytes: int = field(default=256 * 1024 * 1024, metadata=_check(checks.size))
+    ttl: float | None = field(default=86400.0, metadata=_check(checks.ttl))
     mode: Mode = field(default="on", metadata=_check(_mode))
-    deterministic_only: bool = field(default=False, metadata=_check(_flag))
-    scope: str | None = field(default=None, metadata=_check(_or_none(text)))
-    ignore_headers: tuple[str, ...] = field(default=(), metadata=_check(_headers))
-    name: str | None = field(default=None, metadata=_check(_or_none(text)))
-    path: str | None = field(default=None, metadata=_check(_or_none(_path)))
-    max_disk_bytes: int = field(default=1024 * 1024 * 1024, metadata=_check(_max_bytes))
+    deterministic_only: bool = field(default=False, metadata=_check(checks.flag))
+    scope: str | None = field(default=None, metadata=_check(_or_none(checks.text)))
+    ignore_headers: tuple[str, ...] = field(default=(), metadata=_check(checks.headers))
+    name: str | None = field(default=None, metadata=_check(_or_none(checks.text)))
+    path: str | None = field(default=None, metadata=_check(_or_none(checks.path)))
+    max_disk_bytes: int = field(default=1024 * 1024 * 1024, metadata=_check(checks.size))
 
     if TYPE_CHECKING:  # what may be given is wider than what is kept
 
@@ -304,11 +223,11 @@ class ModelPrice(_Part):
         PolicyError: not a number, not finite, out of range, or more than 6 decimals.
     """
 
-    input: Decimal = field(metadata=_check(_price))
-    output: Decimal = field(metadata=_check(_price))
+    input: Decimal = field(metadata=_check(checks.price))
+    output: Decimal = field(metadata=_check(checks.price))
     _: KW_ONLY
-    cached_input: Decimal | None = field(default=None, metadata=_check(_or_none(_price)))
-    cache_write: Decimal | None = field(default=None, metadata=_check(_or_none(_price)))
+    cached_input: Decimal | None = field(default=None, metadata=_check(_or_none(checks.price)))
+    cache_write: Decimal | None = field(default=None, metadata=_check(_or_none(checks.price)))
 
     if TYPE_CHECKING:
 
@@ -339,7 +258,7 @@ class Policy(_Part):
     cache: Cache | None = field(default_factory=Cache, metadata=_stage(Cache))
     models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=_check(_models))
     aliases: Mapping[str, str] = field(default_factory=dict, metadata=_check(_aliases))
-    strict: bool = field(default=False, metadata=_check(_flag))
+    strict: bool = field(default=False, metadata=_check(checks.flag))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Policy:
@@ -384,7 +303,7 @@ def _plain(value: object) -> object:
         return {f.name: _plain(getattr(value, f.name)) for f in _fields(type(value))}
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
-    return _digits(value) if isinstance(value, Decimal) else value
+    return checks.digits(value) if isinstance(value, Decimal) else value
 
 
 def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing import policy as room
-from farthing.call_options import nearest
+from farthing.checks import nearest
 from farthing.exceptions import FarthingError, PolicyError, explain
 from farthing.policy import Cache, ModelPrice, Policy
 
