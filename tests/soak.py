@@ -45,7 +45,8 @@ WORKER = """
 import json, os, random, resource, sys, time, warnings
 warnings.simplefilter("ignore")
 import farthing
-url, path, seconds, kind, policy = sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4], json.loads(sys.argv[5])
+url, path, seconds, least, kind = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+policy = json.loads(sys.argv[6])
 cache = {"path": path, "max_bytes": 400_000, "max_disk_bytes": %d}
 client = farthing.OpenAI(base_url=url, api_key="k", max_retries=0, policy={"cache": cache, **policy})
 rng = random.Random(os.urandom(8))
@@ -71,7 +72,7 @@ def written():
 ask()
 end = time.time() + seconds
 count = warm = 0
-while time.time() < end:
+while time.time() < end or count < least:
     ask()
     count += 1
     if count == %d:
@@ -170,9 +171,9 @@ def main() -> None:
         calls = 0
         end = time.monotonic() + seconds
 
-        def begin(kind: str, lives: float) -> subprocess.Popen[str]:
-            command = [sys.executable, "-c", WORKER, upstream.url, str(path), str(lives), kind, json.dumps(POLICY)]
-            return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        def begin(kind: str, lives: float, least: int = 0) -> subprocess.Popen[str]:
+            arguments = [upstream.url, str(path), str(lives), str(least), kind, json.dumps(POLICY)]
+            return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE, text=True)
 
         def said(process: subprocess.Popen[str]) -> tuple[int, int]:
             out, _ = process.communicate()
@@ -180,7 +181,8 @@ def main() -> None:
             count, grown = map(int, out.split())
             return count, grown
 
-        steady = begin("steady", seconds)
+        # In a whole soak it goes on until it has seen enough to be called flat.
+        steady = begin("steady", seconds, WARM_UP + 1_000_000 if seconds >= 600 else 0)
         running: list[tuple[subprocess.Popen[str], float]] = []
         while time.monotonic() < end or running:
             while len(running) < 5 and time.monotonic() < end:

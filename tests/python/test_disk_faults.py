@@ -379,6 +379,7 @@ def test_a_disk_that_is_really_full(upstream: Upstream, tmp_path: Path) -> None:
         pytest.skip("no disk may be mounted here")
     try:
         script = """
+        import time
         c = client()
         ask(c, 0), c.cache.flush()
         with open(os.path.join(os.path.dirname(PATH), "waste"), "wb", buffering=0) as waste:

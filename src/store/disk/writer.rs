@@ -38,7 +38,8 @@ pub struct Writer {
     invalidation: i64,
     /// When the next maintenance may be due.
     maintain_at: Instant,
-    not_before: Instant,
+    /// What failed, and until when nothing is tried.
+    resting: Option<(Fault, Instant)>,
     /// Since when nothing could be written for a lock.
     locked: Option<Instant>,
 }
@@ -57,7 +58,7 @@ impl Writer {
             broken: None,
             invalidation: 0,
             maintain_at: begun + TICK,
-            not_before: begun,
+            resting: None,
             locked: None,
         };
         if let Err(fault) = writer.round(&mut VecDeque::new()) {
@@ -79,12 +80,14 @@ impl Writer {
     }
 
     fn work(&mut self, mut jobs: VecDeque<Job>, closing: bool) {
-        if Instant::now() < self.not_before {
+        if let Some((fault, until)) = &self.resting
+            && Instant::now() < *until
+        {
             if self.locked.is_some() && !closing {
                 self.shared.queue.put_back(jobs);
                 std::thread::sleep(TICK / 5);
             } else {
-                refuse(jobs, &Fault::Other("not yet open again after a failure".to_owned()));
+                refuse(jobs, fault);
             }
             return;
         }
@@ -121,7 +124,7 @@ impl Writer {
 
     fn failed(&mut self, fault: &Fault) {
         self.shared.note(fault);
-        self.not_before = Instant::now() + PAUSE;
+        self.resting = Some((fault.clone(), Instant::now() + PAUSE));
         if *fault == Fault::Locked {
             return;
         }
