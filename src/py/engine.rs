@@ -12,11 +12,12 @@ use super::deliver::{Job, LoopQueue};
 use super::error::{CoreError, guarded, to_python};
 use super::sender::RawHeaders;
 use super::state::{next_id, state, without_gil};
+use super::wait::TURN;
 use crate::context::Mode;
 use crate::engine;
 use crate::exchange::Endpoint;
 use crate::key;
-use crate::store::disk::fault::Fault;
+use crate::store::disk::Ordered;
 
 /// One policy's engine. Clients with the same policy hold the same one.
 #[pyclass(frozen, weakref)]
@@ -111,13 +112,13 @@ impl Engine {
     /// Forgets every stored answer.
     fn cache_clear(&self, py: Python<'_>) -> PyResult<()> {
         let core = self.core(py)?;
-        without_gil(py, || core.cache().invalidate(None)).map(drop).map_err(|fault| failed(&core, &fault))
+        core.cache().invalidate(None, |ordered| done(py, &core, ordered)).map(drop)
     }
 
     /// Forgets what was stored under a tag; returns how many answers that were.
     fn cache_invalidate(&self, py: Python<'_>, tag: &str) -> PyResult<u64> {
         let core = self.core(py)?;
-        without_gil(py, || core.cache().invalidate(Some(tag))).map_err(|fault| failed(&core, &fault))
+        core.cache().invalidate(Some(tag), |ordered| done(py, &core, ordered))
     }
 
     /// Waits until the file has what was stored, `seconds` at most; 0: only asks for it. Without a file nothing happens.
@@ -130,7 +131,7 @@ impl Engine {
                 disk.hurry();
                 Ok(())
             }
-            Some(disk) => without_gil(py, || disk.flush(patience)).map_err(|fault| failed(&core, &fault)),
+            Some(disk) => done(py, &core, disk.flush(patience)).map(drop),
         }
     }
 
@@ -211,9 +212,18 @@ pub fn tell(py: Python<'_>, core: &engine::Engine) -> PyResult<()> {
     PyErr::warn(py, &kind, &text, 4)
 }
 
-fn failed(core: &engine::Engine, fault: &Fault) -> PyErr {
-    let path = core.cache().disk().map(|disk| disk.settings().path.clone()).unwrap_or_default();
-    CoreError::new_err(fault.explain(&path))
+/// Waits for the file, with an ear for Ctrl-C.
+fn done(py: Python<'_>, core: &engine::Engine, mut ordered: Ordered) -> PyResult<u64> {
+    loop {
+        match without_gil(py, || ordered.wait_for(TURN)) {
+            None => py.check_signals()?,
+            Some(Ok(count)) => return Ok(count),
+            Some(Err(fault)) => {
+                let path = core.cache().disk().map(|disk| disk.settings().path.clone()).unwrap_or_default();
+                return Err(CoreError::new_err(fault.explain(&path)));
+            }
+        }
+    }
 }
 
 /// The unchanging part of the keys of calls to `url`.

@@ -113,8 +113,11 @@ impl State {
         let engines: Vec<_> =
             self.engines.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
         let ends = Instant::now() + patience;
-        for disk in engines.iter().filter_map(|engine| engine.cache().disk()) {
-            let _ = disk.flush(ends.saturating_duration_since(Instant::now()));
+        let disks = engines.iter().filter_map(|engine| engine.cache().disk());
+        // All of them write at the same time.
+        let ordered: Vec<_> = disks.map(|disk| disk.flush(patience)).collect();
+        for written in ordered {
+            let _ = written.wait();
         }
         self.gate.wait_for_closing(ends.saturating_duration_since(Instant::now()));
     }

@@ -24,8 +24,7 @@ use crate::pipeline::{Next, Stage};
 use crate::receipt::Facts;
 use crate::single_flight::{Boarding, Flights, Seat};
 use crate::store::Entry;
-use crate::store::disk::DiskStore;
-use crate::store::disk::fault::Fault;
+use crate::store::disk::{DiskStore, Ordered};
 use crate::store::memory::MemoryStore;
 use crate::stream::{Kind, replay};
 
@@ -112,11 +111,12 @@ impl CacheStage {
         Some(entry)
     }
 
-    /// Forgets what was stored under a tag (None: everything), also on disk; returns how many answers that were.
+    /// Forgets what was stored under a tag (None: everything), also on disk; returns how many answers that were. `wait`:
+    /// how the caller waits for the disk.
     ///
     /// # Errors
-    /// What kept the disk from it; memory has forgotten it in any case.
-    pub fn invalidate(&self, tag: Option<&str>) -> Result<u64, Fault> {
+    /// What `wait` says; memory has forgotten it in any case.
+    pub fn invalidate<E>(&self, tag: Option<&str>, wait: impl FnOnce(Ordered) -> Result<u64, E>) -> Result<u64, E> {
         let forget = || match tag {
             Some(tag) => self.store.invalidate_tag(tag) as u64,
             None => {
@@ -126,7 +126,7 @@ impl CacheStage {
         };
         let in_memory = forget();
         let Some(disk) = &self.disk else { return Ok(in_memory) };
-        let on_disk = disk.invalidate(tag)?;
+        let on_disk = wait(disk.invalidate(tag))?;
         // Somebody may have read it from the disk in the meantime.
         forget();
         Ok(on_disk.max(in_memory))

@@ -78,7 +78,7 @@ proptest! {
         let written = entry(&body, tag.as_deref(), usage.clone(), cost, ttl.map(Duration::from_secs));
         let one = store(&folder, &gate);
         one.put(Key(key), &written);
-        one.flush(PATIENCE).unwrap();
+        one.flush(PATIENCE).wait().unwrap();
         let read = store(&folder, &gate).get(&Key(key), None).unwrap();
         prop_assert_eq!(&read.body, &written.body);
         prop_assert_eq!(read.head(), written.head());
@@ -125,7 +125,7 @@ fn another_key_in_the_same_place_is_no_answer() {
     let one = store(&folder, &gate);
     let mut other = [1; 32];
     one.put(Key(other), &entry(b"{}", None, None, None, None));
-    one.flush(PATIENCE).unwrap();
+    one.flush(PATIENCE).wait().unwrap();
     other[31] = 2;
     assert!(one.get(&Key(other), None).is_none());
     assert!(one.get(&Key([1; 32]), None).is_some());
@@ -136,7 +136,7 @@ fn a_reader_may_be_stricter_about_age() {
     let (folder, gate) = (Folder::new(), Arc::default());
     let one = store(&folder, &gate);
     one.put(Key([1; 32]), &entry(b"{}", None, None, None, None));
-    one.flush(PATIENCE).unwrap();
+    one.flush(PATIENCE).wait().unwrap();
     std::thread::sleep(Duration::from_millis(5));
     assert!(one.get(&Key([1; 32]), Some(Duration::from_millis(1))).is_none());
     assert_eq!(one.get(&Key([1; 32]), Some(PATIENCE)).unwrap().ttl, Some(PATIENCE));
@@ -152,7 +152,7 @@ fn each_version_is_brought_up() {
         drop(connection);
         let one = store(&folder, &gate);
         one.put(Key([1; 32]), &entry(b"{}", None, None, None, None));
-        one.flush(PATIENCE).unwrap();
+        one.flush(PATIENCE).wait().unwrap();
         // The file's own salt stays.
         assert_eq!(one.salt(), Some(&[9; 32]));
         assert!(one.get(&Key([1; 32]), None).is_some());
@@ -165,17 +165,17 @@ fn a_shut_gate_keeps_everybody_out_and_closes_all() {
     let (folder, gate) = (Folder::new(), Arc::default());
     let one = store(&folder, &gate);
     one.put(Key([1; 32]), &entry(b"{}", None, None, None, None));
-    one.flush(PATIENCE).unwrap();
+    one.flush(PATIENCE).wait().unwrap();
     assert!(gate.shut(PATIENCE));
     one.put(Key([2; 32]), &entry(b"{}", None, None, None, None));
-    assert_eq!(one.flush(Duration::from_millis(200)), Err(Fault::Locked));
+    assert_eq!(one.flush(Duration::from_millis(200)).wait(), Err(Fault::Locked));
     gate.open();
-    one.flush(PATIENCE).unwrap();
+    one.flush(PATIENCE).wait().unwrap();
     assert!(one.get(&Key([2; 32]), None).is_some());
     let barred = Arc::new(Gate::of_child(false));
     let child = store(&folder, &barred);
     assert!(child.get(&Key([1; 32]), None).is_none());
-    assert_eq!(child.flush(PATIENCE), Err(Fault::Forked));
+    assert_eq!(child.flush(PATIENCE).wait(), Err(Fault::Forked));
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! A cache file as its owner sees it: counts, lists, one entry, removal, vacuum, the ledger. For the command line; no call
 //! comes here, and nothing here makes, moves or migrates a file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde_json::{Value, json};
 
 use super::fault::Fault;
 use super::gate::Gate;
 use super::row::Stored;
 use super::schema::{self, Kind};
-use super::{Size, books, file, now, transfer};
+use super::steps::{immediately, in_steps};
+use super::{Size, books, file, invalidation, now, transfer};
 use crate::ledger::Report;
 
 /// A file that is opened for each thing that is asked of it.
@@ -58,17 +60,33 @@ impl CacheFile {
 
     pub fn stats(&self) -> Result<Value, Fault> {
         self.with(|connection| {
-            let now = now();
-            let size = size(connection)?;
-            let count = |sql: &str| connection.query_row(sql, [now], |row| row.get::<_, i64>(0));
+            // One walk through the file, as it may be large.
+            let sql = format!(
+                "SELECT model, tag, namespace, count(*), sum(size), coalesce(sum(expires <= ?1), 0) FROM {}
+                 GROUP BY model, tag, namespace",
+                invalidation::source(connection)?
+            );
+            let (mut all, mut expired) = (Count::default(), 0);
+            let mut groups: [BTreeMap<Option<String>, Count>; 3] = Default::default();
+            let mut statement = connection.prepare(&sql)?;
+            let mut rows = statement.query([now()])?;
+            while let Some(row) = rows.next()? {
+                let count = Count { entries: row.get(3)?, bytes: row.get(4)? };
+                all.add(count);
+                expired += row.get::<_, i64>(5)?;
+                for (at, group) in groups.iter_mut().enumerate() {
+                    group.entry(row.get(at)?).or_default().add(count);
+                }
+            }
+            let [by_model, by_tag, by_namespace] = groups.map(listed);
             Ok(json!({
-                "entries": size.entries,
-                "expired": count("SELECT count(*) FROM entry WHERE expires <= ?1")?,
-                "bytes": size.bytes,
+                "entries": all.entries,
+                "expired": expired,
+                "bytes": bytes_in_use(connection)?,
                 "file_bytes": std::fs::metadata(&self.path).map_or(0, |file| file.len()),
-                "by_model": groups(connection, "model")?,
-                "by_tag": groups(connection, "tag")?,
-                "by_namespace": groups(connection, "namespace")?,
+                "by_model": by_model,
+                "by_tag": by_tag,
+                "by_namespace": by_namespace,
             }))
         })
     }
@@ -77,7 +95,7 @@ impl CacheFile {
     pub fn list(&self, choice: &Choice, most: u32) -> Result<Value, Fault> {
         self.with(|connection| {
             let mut statement = connection.prepare(
-                "SELECT id, namespace, endpoint, model, tag, stored, expires, used, size, cost FROM entry
+                "SELECT id, namespace, endpoint, model, tag, stored, expires, used, size, cost FROM live
                  WHERE (?1 IS NULL OR tag = ?1) AND (?2 IS NULL OR model = ?2) ORDER BY used DESC LIMIT ?3",
             )?;
             let rows = statement.query_map(params![choice.tag, choice.model, most], |row| {
@@ -102,7 +120,7 @@ impl CacheFile {
     pub fn show(&self, beginning: &str) -> Result<Option<Value>, Fault> {
         let Some((low, high)) = range(beginning) else { return Ok(None) };
         self.with(|connection| {
-            let sql = "SELECT id FROM entry WHERE id BETWEEN ?1 AND ?2 LIMIT 2";
+            let sql = "SELECT id FROM live WHERE id BETWEEN ?1 AND ?2 LIMIT 2";
             let found: Vec<i64> =
                 connection.prepare(sql)?.query_map([low, high], |row| row.get(0))?.collect::<Result<_, _>>()?;
             let &[id] = found.as_slice() else { return Ok(None) };
@@ -118,33 +136,36 @@ impl CacheFile {
 
     /// Removes the entries of a tag, of a model, or all; also from the memory of running processes, within a second.
     pub fn invalidate(&self, choice: &Choice) -> Result<u64, Fault> {
-        self.with(|connection| {
-            let transaction = connection.transaction()?;
-            let removed = match &choice.model {
-                None => invalidate(&transaction, None, choice.tag.as_deref(), now())?,
-                Some(model) => {
-                    let chosen = "FROM entry WHERE model = ?1 AND (?2 IS NULL OR tag = ?2)";
-                    let noted = format!(
-                        "INSERT INTO invalidation (namespace, tag, key, at) SELECT namespace, NULL, key, ?3 {chosen}"
-                    );
-                    transaction.execute(&noted, params![model, choice.tag, now()])?;
-                    transaction.execute(&format!("DELETE {chosen}"), params![model, choice.tag])? as u64
-                }
-            };
-            transaction.commit()?;
-            Ok(removed)
+        self.with(|connection| match &choice.model {
+            None => {
+                let (mut sweep, removed) =
+                    immediately(connection, |tables| invalidation::add(tables, None, choice.tag.as_deref(), now()))?;
+                while !in_steps(|| immediately(connection, |tables| invalidation::step(tables, &mut sweep)))? {}
+                Ok(removed)
+            }
+            Some(model) => {
+                let (mut removed, mut from) = (0, i64::MIN);
+                let chosen = (Some(model.as_str()), choice.tag.as_deref());
+                let mut step = || {
+                    let place = (from, i64::MAX);
+                    let (count, next) =
+                        immediately(connection, |tables| invalidation::remove(tables, chosen, place, now()))?;
+                    removed += count;
+                    from = next.unwrap_or(i64::MAX);
+                    Ok(next.is_none())
+                };
+                while !in_steps(&mut step)? {}
+                Ok(removed)
+            }
         })
     }
 
     /// Removes the entry whose name begins like this; false when none or several do.
     pub fn remove(&self, beginning: &str) -> Result<bool, Fault> {
-        let Some((low, high)) = range(beginning) else { return Ok(false) };
+        let Some(place) = range(beginning) else { return Ok(false) };
         self.with(|connection| {
-            let transaction = connection.transaction()?;
-            let noted = "INSERT INTO invalidation (namespace, tag, key, at)
-                 SELECT namespace, NULL, key, ?3 FROM entry WHERE id BETWEEN ?1 AND ?2";
-            transaction.execute(noted, params![low, high, now()])?;
-            let removed = transaction.execute("DELETE FROM entry WHERE id BETWEEN ?1 AND ?2", [low, high])?;
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let (removed, _) = invalidation::remove(&transaction, (None, None), place, now())?;
             if removed == 1 {
                 transaction.commit()?;
             }
@@ -160,7 +181,7 @@ impl CacheFile {
         };
         let before = length();
         self.with(|connection| {
-            connection.execute("DELETE FROM entry WHERE expires <= ?1", [now()])?;
+            connection.execute("DELETE FROM entry WHERE expires <= ?1 OR id NOT IN (SELECT id FROM live)", [now()])?;
             connection.execute_batch("VACUUM")?;
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
             Ok(())
@@ -202,23 +223,9 @@ impl CacheFile {
     }
 }
 
-/// Removes what was stored under a tag (None: all) in one namespace or all, and says so to other processes.
-pub fn invalidate(connection: &Connection, namespace: Option<&str>, tag: Option<&str>, now: i64) -> Result<u64, Fault> {
-    let said = "INSERT INTO invalidation (namespace, tag, at) VALUES (?1, ?2, ?3)";
-    connection.execute(said, params![namespace, tag, now])?;
-    let sql = "DELETE FROM entry WHERE (?2 IS NULL OR tag = ?2) AND (?1 IS NULL OR namespace = ?1)";
-    Ok(match (namespace, tag) {
-        // So that the index of tags is used.
-        (_, Some(tag)) => {
-            let sql = "DELETE FROM entry WHERE tag = ?2 AND (?1 IS NULL OR namespace = ?1)";
-            connection.execute(sql, params![namespace, tag])?
-        }
-        (_, None) => connection.execute(sql, params![namespace, tag])?,
-    } as u64)
-}
-
 pub fn size(connection: &Connection) -> Result<Size, Fault> {
-    let entries: i64 = connection.query_row("SELECT count(*) FROM entry", (), |row| row.get(0))?;
+    let sql = format!("SELECT count(*) FROM {}", invalidation::source(connection)?);
+    let entries: i64 = connection.query_row(&sql, (), |row| row.get(0))?;
     Ok(Size { entries: entries.max(0) as u64, bytes: bytes_in_use(connection)? })
 }
 
@@ -231,14 +238,26 @@ pub fn bytes_in_use(connection: &Connection) -> Result<u64, Fault> {
     Ok((pages * number("PRAGMA page_size")?).max(0) as u64)
 }
 
-fn groups(connection: &Connection, column: &str) -> Result<Value, Fault> {
-    let sql = format!("SELECT {column}, count(*), sum(size) FROM entry GROUP BY {column} ORDER BY 2 DESC LIMIT 100");
-    let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map((), |row| {
-        let name: Option<String> = row.get(0)?;
-        Ok(json!({"name": name, "entries": row.get::<_, i64>(1)?, "answer_bytes": row.get::<_, i64>(2)?}))
-    })?;
-    Ok(Value::Array(rows.collect::<Result<_, _>>()?))
+#[derive(Clone, Copy, Default)]
+struct Count {
+    entries: i64,
+    bytes: i64,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+    }
+}
+
+/// The largest groups first.
+fn listed(groups: BTreeMap<Option<String>, Count>) -> Value {
+    const MOST: usize = 100;
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, count)| std::cmp::Reverse(count.entries));
+    let shown = groups.into_iter().take(MOST);
+    shown.map(|(name, count)| json!({"name": name, "entries": count.entries, "answer_bytes": count.bytes})).collect()
 }
 
 /// How an entry is called on the command line: 16 hex digits.

@@ -4,8 +4,8 @@
 //! a miss and a note, never a failed call; who wants to hear of it asks [`DiskStore::take_news`]. Which answers are stored
 //! and which calls may be answered is decided in `stages/cache.rs`.
 //!
-//! `file.rs` opens the file, `schema.rs` has its tables, `row.rs` an answer in them, `books.rs` the sums; `gate.rs` and
-//! `connections.rs` keep SQLite out of forks; `admin.rs` is what the command line does with a file.
+//! `file.rs` opens the file, `schema.rs` has its tables, `row.rs` an answer in them, `books.rs` the sums,
+//! `invalidation.rs` what is to be forgotten; `gate.rs` and `connections.rs` keep SQLite out of forks; `admin.rs` is what the command line does with a file.
 
 pub mod admin;
 mod books;
@@ -13,18 +13,21 @@ mod connections;
 pub mod fault;
 pub mod file;
 pub mod gate;
+mod invalidation;
 pub mod network;
 mod news;
 mod queue;
 pub mod row;
 pub mod schema;
+mod steps;
 mod transfer;
 mod writer;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::connections::Connections;
 use self::fault::Fault;
@@ -76,6 +79,37 @@ struct Kept {
     ledger: Arc<Ledger>,
     saved: Report,
     seen: u64,
+}
+
+/// What the writer was asked to do; it does so also when nobody waits.
+pub struct Ordered {
+    answer: Option<Receiver<Result<u64, Fault>>>,
+    until: Instant,
+}
+
+impl Ordered {
+    /// Waits until it is done.
+    ///
+    /// # Errors
+    /// What kept the writer from it.
+    pub fn wait(mut self) -> Result<u64, Fault> {
+        loop {
+            if let Some(done) = self.wait_for(PATIENCE) {
+                return done;
+            }
+        }
+    }
+
+    /// Waits for a turn; None when it is not done yet, and there is patience left.
+    pub fn wait_for(&mut self, turn: Duration) -> Option<Result<u64, Fault>> {
+        let Some(answer) = &self.answer else { return Some(Err(Fault::Forked)) };
+        let left = self.until.saturating_duration_since(Instant::now());
+        match answer.recv_timeout(turn.min(left)) {
+            Ok(done) => Some(done),
+            Err(RecvTimeoutError::Timeout) if turn < left => None,
+            Err(_) => Some(Err(Fault::Locked)),
+        }
+    }
 }
 
 /// Counts of the file.
@@ -177,20 +211,14 @@ impl DiskStore {
     }
 
     /// Removes what was stored under a tag (None: everything) here and, within a second, from the memory of other
-    /// processes; returns how many answers that were.
-    ///
-    /// # Errors
-    /// What kept it from that.
-    pub fn invalidate(&self, tag: Option<&str>) -> Result<u64, Fault> {
+    /// processes; the number of answers that were.
+    pub fn invalidate(&self, tag: Option<&str>) -> Ordered {
         self.order(Order::Invalidate(tag.map(Into::into)), PATIENCE)
     }
 
-    /// Waits until everything is written that was stored and noted before.
-    ///
-    /// # Errors
-    /// What kept it from that.
-    pub fn flush(&self, patience: Duration) -> Result<(), Fault> {
-        self.order(Order::Flush, patience).map(drop)
+    /// Writes everything that was stored and noted before.
+    pub fn flush(&self, patience: Duration) -> Ordered {
+        self.order(Order::Flush, patience)
     }
 
     /// Writes soon, and waits for nothing.
@@ -198,11 +226,9 @@ impl DiskStore {
         self.0.queue.hurry();
     }
 
-    fn order(&self, order: Order, patience: Duration) -> Result<u64, Fault> {
-        if self.0.connections.gate.is_barred() {
-            return Err(Fault::Forked);
-        }
-        self.0.queue.order(order).recv_timeout(patience).unwrap_or(Err(Fault::Locked))
+    fn order(&self, order: Order, patience: Duration) -> Ordered {
+        let answer = (!self.0.connections.gate.is_barred()).then(|| self.0.queue.order(order));
+        Ordered { answer, until: Instant::now() + patience }
     }
 
     /// Writes the ledger's sums down from now on, unless some file does already.

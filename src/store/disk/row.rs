@@ -85,8 +85,8 @@ impl Stored {
         let cost = self.cost.map(|cost| cost.pico().to_string());
         let digest = self.digest(usage.as_deref(), cost.as_deref(), packed.is_some(), body);
         let mut statement = connection.prepare_cached(&format!(
-            "INSERT OR REPLACE INTO entry (id, used, {COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+            "INSERT OR REPLACE INTO entry (epoch, id, used, {COLUMNS})
+             VALUES ((SELECT coalesce(max(id), 0) FROM invalidation), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
         ))?;
         statement.execute(params![
             id(&self.namespace, &self.key),
@@ -111,7 +111,7 @@ impl Stored {
 
     /// The row of `key`. [`Fault::Damaged`] when it is not what was written.
     pub fn read(connection: &Connection, namespace: &str, key: &Key) -> Result<Option<Self>, Fault> {
-        let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM entry WHERE id = ?1"))?;
+        let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM live WHERE id = ?1"))?;
         let found = statement.query_row([id(namespace, key)], |row| Ok(Self::of_row(row))).optional()?;
         match found {
             Some(stored) => Ok(Some(stored?).filter(|stored| stored.key == *key && stored.namespace == namespace)),
@@ -121,8 +121,8 @@ impl Stored {
 
     /// Rows after `id` in their order, `most` of them at most: for who goes through all of them.
     pub fn page(connection: &Connection, after: i64, most: i64) -> Result<Vec<Placed>, Fault> {
-        let mut statement = connection
-            .prepare_cached(&format!("SELECT {COLUMNS}, id FROM entry WHERE id > ?1 ORDER BY id LIMIT ?2"))?;
+        let mut statement =
+            connection.prepare_cached(&format!("SELECT {COLUMNS}, id FROM live WHERE id > ?1 ORDER BY id LIMIT ?2"))?;
         let rows = statement.query_map([after, most], |row| Ok((row.get::<_, i64>(14)?, Self::of_row(row))))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }

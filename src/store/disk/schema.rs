@@ -14,6 +14,8 @@ pub const VERSION: i32 = STEPS.len() as i32;
 
 /// `id` is the beginning of a hash of namespace and key, so that a look-up is one walk of one tree; `key` is compared as
 /// well. Times are milliseconds since 1970. `cost` is in 1e-12 USD. `digest` is over all of a row (`row.rs`).
+/// `epoch` is the newest invalidation when the row was written: a newer one that is not done yet hides the row, so answers
+/// are read from `live`.
 const ENTRIES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE entry (
@@ -28,6 +30,7 @@ const ENTRIES: &str = "
         stored INTEGER NOT NULL,
         expires INTEGER,
         used INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
         head BLOB NOT NULL,
         size INTEGER NOT NULL,
         compressed INTEGER NOT NULL,
@@ -35,14 +38,22 @@ const ENTRIES: &str = "
         digest BLOB NOT NULL
     );
     CREATE INDEX entry_used ON entry (used);
-    CREATE INDEX entry_tag ON entry (tag) WHERE tag IS NOT NULL;
+    CREATE INDEX entry_tag ON entry (tag, namespace) WHERE tag IS NOT NULL;
     CREATE INDEX entry_expires ON entry (expires) WHERE expires IS NOT NULL;
     CREATE TABLE invalidation (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         namespace TEXT,
         tag TEXT,
         key BLOB,
-        at INTEGER NOT NULL
+        at INTEGER NOT NULL,
+        done INTEGER NOT NULL
+    );
+    CREATE INDEX invalidation_open ON invalidation (id) WHERE NOT done;
+    CREATE VIEW live AS SELECT * FROM entry WHERE NOT EXISTS (
+        SELECT 1 FROM invalidation AS open
+        WHERE NOT open.done AND open.id > entry.epoch
+            AND (open.tag IS NULL OR open.tag = entry.tag)
+            AND (open.namespace IS NULL OR open.namespace = entry.namespace)
     );
 ";
 

@@ -7,11 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::fault::Fault;
 use super::file::{self, Identity};
+use super::invalidation::{self, Note, Sweep};
 use super::queue::{Batch, Job, Order};
+use super::steps::{immediately, in_steps};
 use super::{CLOCK_SLACK, PATIENCE, Shared, admin, books, now, row};
 use crate::ledger::Report;
 
@@ -22,11 +24,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// All processes together do it once in so many milliseconds, however short they live.
 const MAINTENANCE: i64 = 60_000;
 /// Rows that one transaction removes.
-const SWEEP: i64 = 128;
-/// Transactions of one round that remove rows: a fork waits for a round, other processes for a transaction.
-const SWEEPS: usize = 32;
-/// Invalidations are kept for processes that slept this long.
-const KEPT_INVALIDATIONS: i64 = 86_400_000;
+const STEP: i64 = 128;
 
 pub struct Writer {
     shared: Arc<Shared>,
@@ -34,8 +32,10 @@ pub struct Writer {
     writable: bool,
     /// The file that was found broken.
     broken: Option<Identity>,
-    /// The newest invalidation that is done here.
+    /// The newest invalidation that memory was told of.
     invalidation: i64,
+    /// Invalidations whose answers are removed from here.
+    sweeps: Vec<Sweep>,
     /// When the next maintenance may be due.
     maintain_at: Instant,
     /// What failed, and until when nothing is tried.
@@ -57,6 +57,7 @@ impl Writer {
             writable: false,
             broken: None,
             invalidation: 0,
+            sweeps: Vec::new(),
             maintain_at: begun + TICK,
             resting: None,
             locked: None,
@@ -171,9 +172,10 @@ impl Writer {
             self.write(connection, jobs, book)?;
         }
         self.follow(connection)?;
+        self.sweep(connection)?;
         self.evict(connection)?;
         if Instant::now() > self.maintain_at {
-            self.maintain_at = Instant::now() + TICK * if maintain(connection)? { 10 } else { 1 };
+            self.maintain_at = Instant::now() + TICK * if self.maintain(connection)? { 10 } else { 1 };
         }
         Ok(())
     }
@@ -188,8 +190,8 @@ impl Writer {
         let _ = shared.salt.set(opened.salt);
         let is_other_file = self.identity != opened.identity;
         if is_other_file || self.invalidation == 0 {
-            let newest = "SELECT coalesce(max(id), 0) FROM invalidation";
-            self.invalidation = opened.connection.query_row(newest, (), |row| row.get(0))?;
+            self.invalidation = invalidation::newest(&opened.connection)?;
+            self.sweeps.clear();
         }
         self.identity = opened.identity;
         self.writable = opened.writable;
@@ -222,7 +224,8 @@ impl Writer {
         let now = now();
         let shared = Arc::clone(&self.shared);
         let namespace = &shared.settings.namespace;
-        let mut own_invalidation = None;
+        let mut own = None;
+        let mut sweeps = Vec::new();
         let mut done = Vec::new();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         look_at_clock(&transaction, |fault| shared.note(&fault))?;
@@ -241,8 +244,12 @@ impl Writer {
                 }
                 Job::Order(Order::Flush, _) => done.push(0),
                 Job::Order(Order::Invalidate(tag), _) => {
-                    done.push(admin::invalidate(&transaction, Some(namespace), tag.as_deref(), now)?);
-                    own_invalidation = Some(transaction.last_insert_rowid());
+                    let (mut sweep, count) = invalidation::add(&transaction, Some(namespace), tag.as_deref(), now)?;
+                    own = Some(invalidation::newest(&transaction)?);
+                    done.push(count);
+                    if !invalidation::step(&transaction, &mut sweep)? {
+                        sweeps.push(sweep);
+                    }
                 }
             }
         }
@@ -250,7 +257,8 @@ impl Writer {
             books::add(&transaction, now / 1000, sum)?;
         }
         transaction.commit()?;
-        self.invalidation = own_invalidation.unwrap_or(self.invalidation);
+        self.invalidation = own.unwrap_or(self.invalidation);
+        self.sweeps.append(&mut sweeps);
         let mut done = done.into_iter();
         for job in jobs.drain(..) {
             if let Job::Order(_, reply) = job {
@@ -274,19 +282,25 @@ impl Writer {
     /// Does in memory what other processes invalidated.
     fn follow(&mut self, connection: &Connection) -> Result<(), Fault> {
         let shared = &self.shared;
-        let mut statement = connection.prepare_cached(
-            "SELECT id, tag, key FROM invalidation WHERE id > ?1 AND (namespace IS NULL OR namespace = ?2) ORDER BY id",
-        )?;
-        let mut rows = statement.query(params![self.invalidation, shared.settings.namespace])?;
-        while let Some(row) = rows.next()? {
-            self.invalidation = row.get(0)?;
-            let (tag, key): (Option<String>, Option<[u8; 32]>) = (row.get(1)?, row.get(2)?);
-            match (tag, key) {
-                (_, Some(key)) => shared.memory.remove(&crate::key::Key(key)),
-                (Some(tag), None) => _ = shared.memory.invalidate_tag(&tag),
-                (None, None) => shared.memory.clear(),
+        for (id, note) in invalidation::since(connection, self.invalidation, &shared.settings.namespace)? {
+            self.invalidation = id;
+            match note {
+                Note::Key(key) => shared.memory.remove(&key),
+                Note::Tag(tag) => _ = shared.memory.invalidate_tag(&tag),
+                Note::Everything => shared.memory.clear(),
             }
         }
+        Ok(())
+    }
+
+    /// Removes some of what was invalidated.
+    fn sweep(&mut self, connection: &mut Connection) -> Result<(), Fault> {
+        let Some(sweep) = self.sweeps.first_mut() else { return Ok(()) };
+        if in_steps(|| immediately(connection, |tables| invalidation::step(tables, sweep)))? {
+            self.sweeps.remove(0);
+        }
+        // The rest in the next round, at once.
+        self.shared.queue.hurry();
         Ok(())
     }
 
@@ -309,38 +323,41 @@ impl Writer {
         transaction.commit()?;
         // A little more than needed, so that it is not needed again at once.
         let enough = max_bytes - max_bytes / 16;
-        for _ in 0..SWEEPS {
+        let ended = in_steps(|| {
             let sql = "DELETE FROM entry WHERE id IN (SELECT id FROM entry ORDER BY used LIMIT ?1)";
-            if admin::bytes_in_use(connection)? <= enough || connection.prepare_cached(sql)?.execute([SWEEP])? == 0 {
-                return Ok(());
-            }
+            Ok(admin::bytes_in_use(connection)? <= enough || connection.prepare_cached(sql)?.execute([STEP])? == 0)
+        })?;
+        if !ended {
+            self.shared.queue.hurry();
         }
-        // The rest in the next round, at once.
-        self.shared.queue.hurry();
         Ok(())
     }
-}
 
-/// Removes what is too old: answers, invalidations, hours of the ledger. False: there is more to remove.
-fn maintain(connection: &mut Connection) -> Result<bool, Fault> {
-    let now = now();
-    let done = "SELECT value FROM meta WHERE name = 'maintained'";
-    let done: Option<i64> = connection.prepare_cached(done)?.query_row((), |row| row.get(0)).optional()?;
-    if done.is_some_and(|done| done <= now && done + MAINTENANCE > now) {
-        return Ok(true);
-    }
-    for _ in 0..SWEEPS {
-        let sql = "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE expires <= ?1 LIMIT ?2)";
-        if connection.prepare_cached(sql)?.execute([now, SWEEP])? < SWEEP as usize {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute("DELETE FROM invalidation WHERE at < ?1", [now - KEPT_INVALIDATIONS])?;
-            books::fold(&transaction, now / 1000)?;
-            transaction.execute("INSERT OR REPLACE INTO meta VALUES ('maintained', ?1)", [now])?;
-            transaction.commit()?;
+    /// Removes what is too old: answers, invalidations, hours of the ledger. False: there is more to remove.
+    fn maintain(&mut self, connection: &mut Connection) -> Result<bool, Fault> {
+        let now = now();
+        let done = "SELECT value FROM meta WHERE name = 'maintained'";
+        let done: Option<i64> = connection.prepare_cached(done)?.query_row((), |row| row.get(0)).optional()?;
+        if done.is_some_and(|done| done <= now && done + MAINTENANCE > now) {
             return Ok(true);
         }
+        let ended = in_steps(|| {
+            let sql = "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE expires <= ?1 LIMIT ?2)";
+            Ok(connection.prepare_cached(sql)?.execute([now, STEP])? < STEP as usize)
+        })?;
+        if !ended {
+            return Ok(false);
+        }
+        let orphan = immediately(connection, |tables| {
+            books::fold(tables, now / 1000)?;
+            tables.execute("INSERT OR REPLACE INTO meta VALUES ('maintained', ?1)", [now])?;
+            invalidation::maintain(tables, now)
+        })?;
+        if self.sweeps.is_empty() {
+            self.sweeps.extend(orphan);
+        }
+        Ok(true)
     }
-    Ok(false)
 }
 
 /// Writes down how late it is. When it was later before, the clock was set back: then nobody knows how old the entries
