@@ -10,7 +10,7 @@ use farthing::exchange::Endpoint;
 use farthing::key::Key;
 use farthing::ledger::{Charge, Ledger, Money, Report, Usage};
 use farthing::store::Entry;
-use farthing::store::disk::admin::CacheFile;
+use farthing::store::disk::admin::{CacheFile, Choice};
 use farthing::store::disk::fault::Fault;
 use farthing::store::disk::gate::Gate;
 use farthing::store::disk::network::is_network_kind;
@@ -158,6 +158,89 @@ fn each_version_is_brought_up() {
         assert!(one.get(&Key([1; 32]), None).is_some());
         assert!(CacheFile::open(&folder.path(), &gate).unwrap().report(0).is_ok());
     }
+}
+
+/// A store on which `count` answers are, every second one under the tag "even"; and a connection beside it.
+fn filled(folder: &Folder, count: i64) -> (DiskStore, rusqlite::Connection) {
+    let one = store(folder, &Arc::default());
+    one.put(Key([1; 32]), &entry(b"{}", Some("odd"), None, None, None));
+    one.flush(PATIENCE).wait().unwrap();
+    let tables = rusqlite::Connection::open(folder.path()).unwrap();
+    tables.busy_timeout(PATIENCE).unwrap();
+    let names = "namespace, endpoint, stored, used, epoch, head, size, compressed, body, digest";
+    let copies = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count} - 1)
+         INSERT INTO entry (id, key, tag, {names})
+         SELECT i, randomblob(32), iif(i % 2, 'even', 'odd'), {names} FROM n, (SELECT * FROM entry LIMIT 1)"
+    );
+    tables.execute(&copies, ()).unwrap();
+    (one, tables)
+}
+
+fn count(tables: &rusqlite::Connection, from: &str) -> i64 {
+    tables.query_row(&format!("SELECT count(*) FROM {from}"), (), |row| row.get(0)).unwrap()
+}
+
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let ends = std::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(std::time::Instant::now() < ends);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn many_answers_are_gone_at_once_and_removed_by_and_by() {
+    let folder = Folder::new();
+    let (one, tables) = filled(&folder, 20_000);
+    assert_eq!(one.invalidate(Some("even")).wait(), Ok(10_000));
+    assert_eq!(count(&tables, "live WHERE tag = 'even'"), 0);
+    // What comes after it stays.
+    one.put(Key([2; 32]), &entry(b"{}", Some("even"), None, None, None));
+    one.flush(PATIENCE).wait().unwrap();
+    assert!(one.get(&Key([2; 32]), None).is_some());
+    assert_eq!(one.size().unwrap().entries, 10_001);
+    wait_until(|| count(&tables, "entry") == 10_001);
+    assert_eq!(count(&tables, "live WHERE tag = 'even'"), 1);
+    one.invalidate(None).wait().unwrap();
+    assert!(one.get(&Key([2; 32]), None).is_none());
+    assert_eq!(one.size().unwrap().entries, 0);
+    one.put(Key([3; 32]), &entry(b"{}", None, None, None, None));
+    one.flush(PATIENCE).wait().unwrap();
+    wait_until(|| count(&tables, "entry") == 1 && count(&tables, "invalidation WHERE NOT done") == 0);
+    assert!(one.get(&Key([3; 32]), None).is_some());
+}
+
+#[test]
+fn what_a_dead_process_did_not_remove_another_one_does() {
+    let folder = Folder::new();
+    let (one, tables) = filled(&folder, 5000);
+    drop(one);
+    let note = "INSERT INTO invalidation (tag, at, done) VALUES ('even', 1000, FALSE)";
+    tables.execute(note, ()).unwrap();
+    let two = store(&folder, &Arc::default());
+    two.flush(PATIENCE).wait().unwrap();
+    assert_eq!(two.size().unwrap().entries, 2500);
+    wait_until(|| count(&tables, "entry") == 2500);
+}
+
+#[test]
+fn the_command_line_removes_many() {
+    let folder = Folder::new();
+    let (one, tables) = filled(&folder, 5000);
+    let file = CacheFile::open(&folder.path(), &Arc::default()).unwrap();
+    let choice =
+        |tag: Option<&str>, model: Option<&str>| Choice { tag: tag.map(Into::into), model: model.map(Into::into) };
+    tables.execute("UPDATE entry SET model = iif(id % 5, 'a', 'b')", ()).unwrap();
+    let before = count(&tables, "entry WHERE model = 'b'");
+    assert_eq!(file.invalidate(&choice(None, Some("b"))), Ok(before as u64));
+    assert_eq!(count(&tables, "entry"), 5000 - before);
+    let even = count(&tables, "entry WHERE tag = 'even'");
+    assert_eq!(file.invalidate(&choice(Some("even"), None)), Ok(even as u64));
+    assert_eq!(count(&tables, "entry WHERE tag = 'even'"), 0);
+    file.invalidate(&Choice::default()).unwrap();
+    assert_eq!(count(&tables, "entry"), 0);
+    drop(one);
 }
 
 #[test]
