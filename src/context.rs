@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::ledger::Ledger;
+use crate::ledger::Books;
 use crate::patience::{Limits, Patience};
 use crate::receipt::Receipt;
 use crate::upstream::Sender;
@@ -87,7 +87,7 @@ impl Drop for Running {
 /// One call's surroundings.
 #[derive(Clone)]
 pub struct Context {
-    pub ledger: Arc<Ledger>,
+    pub books: Books,
     pub receipt: Arc<Receipt>,
     pub sender: Arc<dyn Sender>,
     pub limits: Limits,

@@ -13,7 +13,7 @@ use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response};
 use crate::key::Scope;
-use crate::ledger::{Ledger, ModelPrice, PriceTable};
+use crate::ledger::{Books, Ledger, ModelPrice, PriceTable};
 use crate::pipeline::Pipeline;
 use crate::stages::cache::CacheStage;
 use crate::store::disk::gate::Gate;
@@ -113,17 +113,13 @@ impl Engine {
         }
     }
 
-    /// The cache file writes the ledger down from now on, if there is one and no other does.
-    pub fn keep(&self, ledger: &Arc<Ledger>) {
-        if let Some(disk) = self.cache.disk()
-            && !ledger.is_kept()
-        {
-            disk.keep(ledger);
-        }
+    /// Where calls of a client are written down.
+    pub fn books(&self, client: Arc<Ledger>) -> Books {
+        Books::new(client, self.cache.disk().map(|disk| Arc::clone(disk.book())))
     }
 
     /// What went wrong with the cache file, if somebody is to be told.
-    pub fn take_news(&self) -> Option<String> {
+    pub fn take_news(&self) -> Option<(&'static str, String)> {
         self.cache.disk()?.take_news(self.strict)
     }
 
@@ -141,7 +137,6 @@ impl Engine {
     /// # Errors
     /// What the transport failed with; an upstream's error status is a response.
     pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
-        self.keep(&cx.ledger);
         let own = cx.patience.join(cx.limits);
         let hides_usage = !request.asks_usage();
         let result = self.pipeline.start().run(cx, request).await;

@@ -149,17 +149,21 @@ def export(path: str) -> Iterator[str]:
 
 
 def import_lines(path: str, lines: Iterable[str]) -> int:
-    """Takes in what `export` wrote; returns how many entries. Makes the file when it is not there."""
+    """Takes in what `export` wrote; returns how many answers. Makes the file when it is not there; answers that are
+    there and younger stay. Raises CacheError at the first line that cannot be taken."""
     path = os.path.abspath(os.path.expanduser(path))
-    if not os.path.exists(path):
-        from .policy import Cache, Policy
-
-        _asked(_core.Engine(Policy(cache=Cache(path=path)).to_core()).cache_flush, 5.0)
-    file = opened(path)
     source = iter(lines)
+    _asked(_core.prepare_import, path, next(source, ""))
+    file = opened(path)
     taken = 0
+    number = 2
     while chunk := list(itertools.islice(source, _LINES)):
-        taken += file.import_lines(chunk)
+        count, wrong = file.import_lines(chunk)
+        if wrong is not None:
+            line, what = wrong
+            hint = f"the {taken:,} answers of the lines before {number} were taken in"
+            raise CacheError(explain(f"line {number + line} cannot be taken: {what}", hint=hint))
+        taken, number = taken + count, number + len(chunk)
     return taken
 
 

@@ -19,6 +19,7 @@ from .exceptions import explain
 __all__ = [
     "Bad",
     "digits",
+    "disk_size",
     "flag",
     "headers",
     "nearest",
@@ -35,6 +36,7 @@ __all__ = [
 # The core keeps times in types that panic on overflow; nobody waits a century for an answer to expire.
 MAX_TTL = 100 * 365 * 86400
 MAX_BYTES = 2**63 - 1
+MIN_DISK_BYTES = 1024 * 1024
 # USD per million tokens: a dollar a token. Money is counted in 1e-12 USD, so a token's price has six decimals here.
 MAX_PRICE = Decimal(1_000_000)
 PRICE_DECIMALS = 6
@@ -130,6 +132,14 @@ def size(value: object, key: str) -> int:
     raise Bad(f"{key} must be 1 byte to 2**63 - 1", shown(value), hint)
 
 
+def disk_size(value: object, key: str) -> int:
+    """As :func:`size`, and enough for a cache file to hold some answers."""
+    count = size(value, key)
+    if count < MIN_DISK_BYTES:
+        raise Bad(f"{key} must be 1 MiB or more", shown(value), "an empty file takes 60 KB already")
+    return count
+
+
 def path(value: object, key: str) -> str:
     """The absolute path of a file; `~` is the home directory."""
     if not isinstance(value, str | os.PathLike):
@@ -137,6 +147,10 @@ def path(value: object, key: str) -> str:
     given = os.fspath(value)
     if not isinstance(given, str) or not given.strip() or "\0" in given or given.endswith(("/", os.sep)):
         raise Bad(f"{key} must be the path of a file", shown(given), f'{key} = "~/.cache/my-app/farthing.db"')
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise Bad(f"{key} must be the path of a file, in UTF-8", shown(given)) from None
     # Absolute, so that a change of the working directory (or a child with another one) does not mean another file.
     return os.path.abspath(os.path.expanduser(given))
 

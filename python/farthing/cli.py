@@ -256,8 +256,10 @@ def vacuum(path: str) -> None:
     """Remove what has expired, and give the room back to the disk."""
     from . import cache_file
 
-    before, after = cache_file.opened(path).vacuum()
+    before, after, done = cache_file.opened(path).vacuum()
     click.echo(f"{before:,} bytes before, {after:,} after")
+    if not done:
+        click.echo("a program that has the file open keeps its log long; it gets shorter when that ends", err=True)
 
 
 @cache.command(context_settings=CONTEXT)
@@ -272,13 +274,14 @@ def export(path: str) -> None:
 
 
 @cache.command("import", context_settings=CONTEXT)
-@click.argument("lines", type=click.File("r", encoding="utf-8"))
+@click.argument("lines", type=click.File("r", encoding="utf-8", errors="replace"))
 @click.pass_obj
 @_manners
 def import_lines(path: str, lines: Any) -> None:
     """Read answers that `export` wrote; LINES is a file, or - for standard input. PATH is made when it is not there.
 
-    The keys of a file depend on its salt, so PATH must be empty, or have the salt of the export.
+    The keys of a file depend on its salt, so PATH must not be there yet, or have the salt of the export. Answers that
+    are there and younger stay.
     """
     from . import cache_file
 

@@ -44,7 +44,8 @@ class OptionsError(FarthingError, ValueError):
 
 
 class CacheError(FarthingError):
-    """The cache could not do what was asked. Never raised by a plain call: there, a broken cache is a miss."""
+    """The cache could not do what was asked. A call raises it only when the policy is strict; else a broken cache is a
+    miss."""
 
 
 class LocalModelsError(FarthingError):

@@ -176,7 +176,9 @@ class Cache(_Part):
             unlike an otherwise equal one, and answers under different names in one file do not meet.
         path: a file (SQLite) that keeps answers and the ledger, made when it is not there, shared by all processes
             that name it. `~` is the home directory; kept as an absolute path. None = memory alone.
-        max_disk_bytes: what the file may hold, as `max_bytes`. The answers that were not used for longest go.
+        max_disk_bytes: what the file may hold, as `max_bytes`, >= 1 MiB. The answers that were not used for longest go;
+            one that takes more than a quarter, or 16 MiB, is not kept on disk. The file does not get smaller by what
+            goes, until `farthing cache PATH vacuum`; its log takes up to 8 MiB besides.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name.
@@ -190,7 +192,7 @@ class Cache(_Part):
     ignore_headers: tuple[str, ...] = field(default=(), metadata=_check(checks.headers))
     name: str | None = field(default=None, metadata=_check(_or_none(checks.text)))
     path: str | None = field(default=None, metadata=_check(_or_none(checks.path)))
-    max_disk_bytes: int = field(default=1024 * 1024 * 1024, metadata=_check(checks.size))
+    max_disk_bytes: int = field(default=1024 * 1024 * 1024, metadata=_check(checks.disk_size))
 
     if TYPE_CHECKING:  # what may be given is wider than what is kept
 

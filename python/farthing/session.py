@@ -60,6 +60,9 @@ if hasattr(os, "register_at_fork"):
         global _lock
         _lock = threading.Lock()
         forget_queues()
+        if _has_file:
+            # By now multiprocessing is loaded, if the child is one of its own.
+            _flush_at_the_end_of_children()
 
     os.register_at_fork(after_in_child=_in_child)
 
@@ -72,9 +75,9 @@ class Session:
     def __init__(self, policy: Policy, ledger: _core.Ledger | None = None) -> None:
         self.policy = policy
         self.engine = _engine(policy.to_core())
+        self.ledger = ledger if ledger is not None else _core.Ledger()
         if policy.cache is not None and policy.cache.path is not None:
             self._opened()
-        self.ledger = ledger if ledger is not None else _core.Ledger()
         self.warned = False
         self.number = next(_numbers)
 
@@ -85,7 +88,9 @@ class Session:
         Raises:
             CacheError: the policy is strict.
         """
-        news = self.engine.take_news()
+        global _has_file
+        _has_file = True
+        news = self.engine.take_news(self.ledger)
         if news is not None:
             if self.policy.strict:
                 raise CacheError(news)
@@ -97,6 +102,8 @@ class Session:
         try:
             self.engine.cache_flush(2.0 if wait else 0.0)
         except _core.CoreError as error:
+            if self.policy.strict:
+                raise CacheError(str(error)) from None
             self.failed(error)
 
     def failed(self, error: Exception) -> None:
@@ -126,6 +133,7 @@ def _asked() -> Iterator[None]:
 
 
 _children_flush = False
+_has_file = False
 
 
 def _flush_at_the_end_of_children() -> None:

@@ -8,7 +8,6 @@ pub mod price;
 pub mod report;
 pub mod usage;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use money::Money;
@@ -81,83 +80,70 @@ pub struct Charge {
     pub cost: Option<Money>,
 }
 
-/// The sums of a client family.
+/// The sums of a client family, or of what a process has not written into a cache file yet.
 #[derive(Debug, Default)]
-pub struct Ledger {
-    sums: Mutex<Sums>,
-    /// A cache file writes the sums down as well.
-    kept: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Sums {
-    report: Report,
-    /// What there was before resets.
-    before: Report,
-    /// Rises with each record.
-    changes: u64,
-}
+pub struct Ledger(Mutex<Report>);
 
 impl Ledger {
     pub fn record_call(&self, call: Call) {
-        let mut sums = self.lock();
-        sums.report.call(call);
-        sums.changes += 1;
+        self.lock().call(call);
     }
 
     pub fn record_charge(&self, charge: Charge) {
-        let mut sums = self.lock();
-        sums.report.charge(charge);
-        sums.changes += 1;
+        self.lock().charge(charge);
     }
 
     /// Notes a failure of farthing's own that calls go on without.
     pub fn record_fault(&self, kind: &'static str) {
-        let mut sums = self.lock();
-        sums.report.fault(kind);
-        sums.changes += 1;
+        self.lock().fault(kind);
     }
 
     pub fn report(&self) -> Report {
-        self.lock().report.clone()
+        self.lock().clone()
     }
 
     /// Starts again from nothing; returns what there was.
-    pub fn reset(&self) -> Report {
-        let mut sums = self.lock();
-        let report = std::mem::take(&mut sums.report);
-        if self.is_kept() {
-            sums.before.add(&report);
+    pub fn take(&self) -> Report {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// Adds what was taken and could not be kept.
+    pub fn give_back(&self, report: &Report) {
+        self.lock().add(report);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Report> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a call is written down: in the ledger of its client, and in that of the cache file, if there is one.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    client: Arc<Ledger>,
+    file: Option<Arc<Ledger>>,
+}
+
+impl Books {
+    pub fn new(client: Arc<Ledger>, file: Option<Arc<Ledger>>) -> Self {
+        Self { client, file }
+    }
+
+    pub fn client(&self) -> &Ledger {
+        &self.client
+    }
+
+    pub fn record_call(&self, call: Call) {
+        if let Some(file) = &self.file {
+            file.record_call(call.clone());
         }
-        report
+        self.client.record_call(call);
     }
 
-    pub fn is_kept(&self) -> bool {
-        self.kept.load(Ordering::Relaxed)
-    }
-
-    /// Marks the ledger as one that a file keeps, and gives its sums and their number; None: one keeps it already.
-    pub fn start_keeping(&self) -> Option<(Report, u64)> {
-        if self.is_kept() {
-            return None;
+    pub fn record_charge(&self, charge: Charge) {
+        if let Some(file) = &self.file {
+            file.record_charge(charge.clone());
         }
-        // Under the lock, so that whoever sees the mark records what the file has not got.
-        let sums = self.lock();
-        (!self.kept.swap(true, Ordering::Relaxed)).then(|| (sums.report.clone(), sums.changes))
-    }
-
-    /// The sums with those from before resets, and their number; None when the number is still `seen`.
-    pub fn all_since(&self, seen: u64) -> Option<(Report, u64)> {
-        let sums = self.lock();
-        if sums.changes == seen {
-            return None;
-        }
-        let mut all = sums.before.clone();
-        all.add(&sums.report);
-        Some((all, sums.changes))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Sums> {
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+        self.client.record_charge(charge);
     }
 }

@@ -29,11 +29,6 @@ impl Amount {
         }
     }
 
-    /// What came in since the sums were `before`. What was ever unknown stays so.
-    fn since(&self, before: &Self) -> Self {
-        Self { known: self.known - before.known, ..*self }
-    }
-
     fn join(&mut self, other: &Self) {
         self.known += other.known;
         self.has_known |= other.has_known;
@@ -80,18 +75,6 @@ impl Line {
         self.saved_tokens += other.saved_tokens;
         self.spent.join(&other.spent);
         self.saved.join(&other.saved);
-    }
-
-    fn since(&self, before: &Self) -> Self {
-        Self {
-            calls: self.calls.saturating_sub(before.calls),
-            hits: self.hits.saturating_sub(before.hits),
-            prompt_tokens: self.prompt_tokens.saturating_sub(before.prompt_tokens),
-            completion_tokens: self.completion_tokens.saturating_sub(before.completion_tokens),
-            saved_tokens: self.saved_tokens.saturating_sub(before.saved_tokens),
-            spent: self.spent.since(&before.spent),
-            saved: self.saved.since(&before.saved),
-        }
     }
 
     fn charge(&mut self, charge: &Charge) {
@@ -241,42 +224,6 @@ impl Report {
 
     pub(super) fn fault(&mut self, kind: &'static str) {
         *self.faults.entry(kind.to_owned()).or_default() += 1;
-    }
-
-    /// What came in since the sums were `before`; `before` and that add up to these sums.
-    pub fn since(&self, before: &Self) -> Self {
-        let lines = |mine: &BTreeMap<String, Line>, theirs: &BTreeMap<String, Line>| {
-            let changed = mine.iter().filter(|(name, line)| theirs.get(*name) != Some(line));
-            let nothing = Line::default();
-            changed.map(|(name, line)| (name.clone(), line.since(theirs.get(name).unwrap_or(&nothing)))).collect()
-        };
-        let count = |mine: u64, theirs: u64| mine.saturating_sub(theirs);
-        Self {
-            calls: count(self.calls, before.calls),
-            hits: count(self.hits, before.hits),
-            joined: count(self.joined, before.joined),
-            misses: count(self.misses, before.misses),
-            bypassed: count(self.bypassed, before.bypassed),
-            errors: count(self.errors, before.errors),
-            prompt_tokens: count(self.prompt_tokens, before.prompt_tokens),
-            completion_tokens: count(self.completion_tokens, before.completion_tokens),
-            cached_tokens: count(self.cached_tokens, before.cached_tokens),
-            saved_prompt_tokens: count(self.saved_prompt_tokens, before.saved_prompt_tokens),
-            saved_completion_tokens: count(self.saved_completion_tokens, before.saved_completion_tokens),
-            spent: self.spent - before.spent,
-            saved: self.saved - before.saved,
-            overhead: self.overhead - before.overhead,
-            estimated_spent: self.estimated_spent - before.estimated_spent,
-            estimated_saved: self.estimated_saved - before.estimated_saved,
-            by_model: lines(&self.by_model, &before.by_model),
-            by_tag: lines(&self.by_tag, &before.by_tag),
-            by_stage: lines(&self.by_stage, &before.by_stage),
-            unknown_prices: self.unknown_prices.difference(&before.unknown_prices).cloned().collect(),
-            faults: (self.faults.iter())
-                .map(|(kind, seen)| (kind.clone(), count(*seen, before.faults.get(kind).copied().unwrap_or(0))))
-                .filter(|(_, seen)| *seen > 0)
-                .collect(),
-        }
     }
 }
 

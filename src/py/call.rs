@@ -114,7 +114,7 @@ impl Call {
         };
         let ledger = item("ledger")?.cast_into::<Ledger>().map_err(PyErr::from)?;
         let cx = Context {
-            ledger: state().ledger(ledger.get().id),
+            books: core.books(state().ledger(ledger.get().id)),
             receipt: Arc::new(Receipt::new(facts)),
             sender,
             limits: Limits {

@@ -78,8 +78,8 @@ impl Engine {
     fn send(&self, py: Python<'_>, call: &Bound<'_, PyDict>, sender: Option<Py<PyAny>>) -> PyResult<Option<Answer>> {
         guarded(|| {
             let core = self.core(py)?;
-            tell(py, &core)?;
             let Some(call) = Call::read(&core, call, sender, None)? else { return Ok(None) };
+            tell(py, &core, call.cx.books.client())?;
             call.block(py, core).map(Some)
         })
     }
@@ -102,9 +102,9 @@ impl Engine {
     ) -> PyResult<Option<Job>> {
         guarded(|| {
             let core = self.core(py)?;
-            tell(py, &core)?;
             let locals = TaskLocals::new(event_loop).with_context(context);
             let Some(call) = Call::read(&core, call, sender, Some(locals))? else { return Ok(None) };
+            tell(py, &core, call.cx.books.client())?;
             call.start(py, core, queue, future).map(Some)
         })
     }
@@ -135,9 +135,11 @@ impl Engine {
         }
     }
 
-    /// What went wrong with the cache file, when somebody is to be told.
-    fn take_news(&self, py: Python<'_>) -> PyResult<Option<String>> {
-        Ok(self.core(py)?.take_news())
+    /// What went wrong with the cache file, when somebody is to be told; noted in the ledger.
+    fn take_news(&self, py: Python<'_>, ledger: &Ledger) -> PyResult<Option<String>> {
+        let Some((kind, text)) = self.core(py)?.take_news() else { return Ok(None) };
+        state().ledger(ledger.id).record_fault(kind);
+        Ok(Some(text))
     }
 
     /// Counts of the cache: entries, bytes, max_bytes, hits, misses, stored, in_flight.
@@ -185,7 +187,7 @@ impl Ledger {
     }
 
     fn reset(&self) {
-        state().ledger(self.id).reset();
+        state().ledger(self.id).take();
     }
 }
 
@@ -201,15 +203,17 @@ pub fn process_report() -> PyResult<String> {
     serde_json::to_string(&state().report()).map_err(|error| CoreError::new_err(error.to_string()))
 }
 
-/// Says what went wrong with the cache file: by a warning, or by an error where the policy is strict.
-pub fn tell(py: Python<'_>, core: &engine::Engine) -> PyResult<()> {
-    let Some(news) = core.take_news() else { return Ok(()) };
+/// Says what went wrong with the cache file, and notes it in the ledger of whoever is told: by a warning, or by an error
+/// where the policy is strict.
+pub fn tell(py: Python<'_>, core: &engine::Engine, ledger: &crate::ledger::Ledger) -> PyResult<()> {
+    let Some((kind, text)) = core.take_news() else { return Ok(()) };
+    ledger.record_fault(kind);
+    let exceptions = py.import("farthing.exceptions")?;
     if core.is_strict() {
-        return Err(CoreError::new_err(news));
+        return Err(PyErr::from_value(exceptions.getattr("CacheError")?.call1((text,))?));
     }
-    let kind = py.import("farthing.exceptions")?.getattr("FarthingWarning")?;
-    let text = std::ffi::CString::new(news.replace('\0', "?")).unwrap_or_default();
-    PyErr::warn(py, &kind, &text, 4)
+    let text = std::ffi::CString::new(text.replace('\0', "?")).unwrap_or_default();
+    PyErr::warn(py, &exceptions.getattr("FarthingWarning")?, &text, 4)
 }
 
 /// Waits for the file, with an ear for Ctrl-C.

@@ -57,8 +57,8 @@ impl CacheFile {
         self.ask(py, |file| file.remove(entry))
     }
 
-    /// Bytes before and after.
-    fn vacuum(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+    /// Bytes before and after, and whether that is all.
+    fn vacuum(&self, py: Python<'_>) -> PyResult<(u64, u64, bool)> {
         self.ask(py, admin::CacheFile::vacuum)
     }
 
@@ -77,9 +77,22 @@ impl CacheFile {
         self.ask(py, |file| file.export(after))
     }
 
-    fn import_lines(&self, py: Python<'_>, lines: Vec<String>) -> PyResult<u64> {
-        self.ask(py, |file| file.import(&lines))
+    /// Lines after the first one: how many entries that were, or which line (from 0 on) is wrong, and what it is.
+    fn import_lines(&self, py: Python<'_>, lines: Vec<String>) -> PyResult<(u64, Option<(usize, String)>)> {
+        self.ask(py, |file| {
+            Ok(match file.import(&lines) {
+                Ok(count) => (count, None),
+                Err((line, fault)) => (0, Some((line, fault.explain(file.path())))),
+            })
+        })
     }
+}
+
+/// Makes ready for an import that begins with `first`.
+#[pyfunction]
+pub fn prepare_import(py: Python<'_>, path: PathBuf, first: &str) -> PyResult<()> {
+    let done = without_gil(py, || admin::CacheFile::prepare_import(&path, &state().gate, first));
+    done.map_err(|fault| CoreError::new_err(fault.explain(&path)))
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<String, Fault> {

@@ -90,14 +90,14 @@ impl Hit {
 
     /// The bytes that a stream of this answer would bring.
     fn event_stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let kind = Kind::of(self.entry.endpoint).ok_or_else(|| CoreError::new_err("no such stream"))?;
+        let kind = Kind::of(self.entry.about.endpoint).ok_or_else(|| CoreError::new_err("no such stream"))?;
         let body = serde_json::from_slice(&self.entry.body).map_err(|error| CoreError::new_err(error.to_string()))?;
         Ok(PyBytes::new(py, &replay(kind, &body, self.include_usage)))
     }
 
     /// The events that a stream of this answer would bring: a JSON array.
     fn events(&self) -> PyResult<String> {
-        let kind = Kind::of(self.entry.endpoint).ok_or_else(|| CoreError::new_err("no such stream"))?;
+        let kind = Kind::of(self.entry.about.endpoint).ok_or_else(|| CoreError::new_err("no such stream"))?;
         let body = serde_json::from_slice(&self.entry.body).map_err(|error| CoreError::new_err(error.to_string()))?;
         serde_json::to_string(&replay_events(kind, &body, self.include_usage))
             .map_err(|error| CoreError::new_err(error.to_string()))

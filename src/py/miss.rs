@@ -76,7 +76,7 @@ impl Miss {
         let facts = Facts { model_asked: self.model.as_str().into(), tag: self.tag.clone(), ..Facts::default() };
         let (connect, read, write, max_retries) = limits;
         let cx = Context {
-            ledger: place.ledger(),
+            books: self.core.books(place.ledger()),
             receipt: Arc::new(Receipt::new(facts)),
             sender: Arc::clone(&state().http) as Arc<dyn Sender>,
             limits: Limits { connect: seconds(connect), read: seconds(read), write: seconds(write), max_retries },

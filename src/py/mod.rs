@@ -44,7 +44,7 @@ mod _core {
     #[pymodule_export]
     use super::error::{CoreError, SendError};
     #[pymodule_export]
-    use super::file::CacheFile;
+    use super::file::{CacheFile, prepare_import};
     #[pymodule_export]
     use super::floats::unpack_embeddings;
     #[pymodule_export]

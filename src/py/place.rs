@@ -132,7 +132,8 @@ impl Place {
                 // What waits for a disk waits without the GIL.
                 cache.disk().and_then(|_| without_gil(py, || cache.find_on_disk(&key, mode, ttl)))
             });
-            tell(py, &core)?;
+            let ledger = this.ledger();
+            tell(py, &core, &ledger)?;
             let Some(entry) = found else {
                 let place = slf.clone().unbind();
                 let arguments = arguments.unbind();
@@ -141,9 +142,7 @@ impl Place {
                 return Ok(Some(Py::new(py, miss)?.into_any()));
             };
             let facts = CacheStage::hit_facts(&entry, model.into(), tag.map(Into::into));
-            let ledger = this.ledger();
-            core.keep(&ledger);
-            CacheStage::record_hit(&ledger, this.endpoint(), &facts);
+            CacheStage::record_hit(&core.books(ledger), this.endpoint(), &facts);
             let hit = Hit::new(py, core, key, entry, slot, &delivery, facts)?;
             Ok(Some(Py::new(py, hit)?.into_any()))
         })

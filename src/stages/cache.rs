@@ -19,7 +19,7 @@ use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Endpoint, Request, Response};
 use crate::key::Key;
-use crate::ledger::{Call, Ledger, Money, Outcome, Usage};
+use crate::ledger::{Books, Call, Money, Outcome, Usage};
 use crate::pipeline::{Next, Stage};
 use crate::receipt::Facts;
 use crate::single_flight::{Boarding, Flights, Seat};
@@ -102,8 +102,17 @@ impl CacheStage {
     /// The same on disk; what is found comes into memory. Waits for the disk.
     pub fn find_on_disk(&self, key: &Key, mode: Mode, ttl: Option<Duration>) -> Option<Arc<Entry>> {
         let disk = self.disk.as_ref().filter(|_| !self.off && mode.reads())?;
-        let found = Arc::new(disk.get(key, self.ttl)?);
-        let entry = self.store.put_if_absent(*key, found);
+        let invalidations = disk.invalidations();
+        let found = disk.get(key, self.ttl)?;
+        // Another policy may have stored it there.
+        if self.deterministic_only && !found.about.is_deterministic {
+            return None;
+        }
+        let entry = self.store.put_unless_younger(*key, Arc::new(found));
+        if disk.invalidations() != invalidations {
+            // It may have been among those, and memory was told before it was there.
+            self.store.remove(key);
+        }
         if !entry.is_fresh(ttl) {
             return None;
         }
@@ -137,11 +146,11 @@ impl CacheStage {
         Facts {
             outcome: Some(Outcome::Hit),
             model_asked,
-            model_answered: entry.model_answered.clone(),
+            model_answered: entry.about.model_answered.clone(),
             tag,
-            usage: entry.usage.clone(),
+            usage: entry.about.usage.clone(),
             cost: Some(Money::ZERO),
-            saved: entry.cost,
+            saved: entry.about.cost,
             age: Some(entry.age()),
             complete: true,
             ..Facts::default()
@@ -149,8 +158,8 @@ impl CacheStage {
     }
 
     /// Notes a hit in the ledger.
-    pub fn record_hit(ledger: &Ledger, endpoint: Endpoint, facts: &Facts) {
-        ledger.record_call(Call {
+    pub fn record_hit(books: &Books, endpoint: Endpoint, facts: &Facts) {
+        books.record_call(Call {
             endpoint,
             model_asked: facts.model_asked.clone(),
             model_answered: facts.model_answered.clone(),
@@ -163,7 +172,7 @@ impl CacheStage {
 
     fn note_hit(cx: &Context, endpoint: Endpoint, entry: &Entry) {
         let facts = Self::hit_facts(entry, cx.receipt.read(|facts| Arc::clone(&facts.model_asked)), cx.tag.clone());
-        Self::record_hit(&cx.ledger, endpoint, &facts);
+        Self::record_hit(&cx.books, endpoint, &facts);
         cx.receipt.update(|receipt| *receipt = facts);
     }
 
@@ -271,7 +280,7 @@ pub async fn bypass(cx: &Context, request: Request, next: Next) -> Result<Respon
 pub fn note_call(cx: &Context, endpoint: Endpoint, outcome: Outcome, usage: Option<Usage>, saved: Option<Money>) {
     let (model_asked, model_answered) =
         cx.receipt.read(|facts| (Arc::clone(&facts.model_asked), facts.model_answered.clone()));
-    cx.ledger.record_call(Call { endpoint, model_asked, model_answered, tag: cx.tag.clone(), outcome, usage, saved });
+    cx.books.record_call(Call { endpoint, model_asked, model_answered, tag: cx.tag.clone(), outcome, usage, saved });
 }
 
 /// A stored answer in the form that this request asks for.

@@ -19,7 +19,7 @@ struct EntryExpiry;
 impl Expiry<Key, Arc<Entry>> for EntryExpiry {
     fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, now: Instant) -> Option<Duration> {
         let age = now.saturating_duration_since(entry.stored) + entry.age_then;
-        entry.ttl.map(|ttl| ttl.saturating_sub(age))
+        entry.about.ttl.map(|ttl| ttl.saturating_sub(age))
     }
 
     // An entry that is weighed anew keeps its time; a new answer has a new one. Both are in the entry.
@@ -54,9 +54,15 @@ impl MemoryStore {
         self.0.insert(key, entry);
     }
 
-    /// Stores an entry unless there is one; returns the one that is stored now.
-    pub fn put_if_absent(&self, key: Key, entry: Arc<Entry>) -> Arc<Entry> {
-        self.0.entry(key).or_insert(entry).into_value()
+    /// Stores an entry unless there is a younger one; returns the one that is stored now.
+    pub fn put_unless_younger(&self, key: Key, entry: Arc<Entry>) -> Arc<Entry> {
+        match self.get(&key).filter(|stored| stored.age() <= entry.age()) {
+            Some(stored) => stored,
+            None => {
+                self.put(key, Arc::clone(&entry));
+                entry
+            }
+        }
     }
 
     /// Weighs an entry anew, if it is still the one that is stored.
@@ -80,7 +86,7 @@ impl MemoryStore {
     pub fn invalidate_tag(&self, tag: &str) -> usize {
         // A scan rather than an index: invalidating is rare, storing is not, and an index has to follow every eviction.
         let keys: Vec<Key> =
-            self.0.iter().filter(|(_, entry)| entry.tag.as_deref() == Some(tag)).map(|(key, _)| *key).collect();
+            self.0.iter().filter(|(_, entry)| entry.about.tag.as_deref() == Some(tag)).map(|(key, _)| *key).collect();
         for key in &keys {
             self.0.invalidate(key);
         }

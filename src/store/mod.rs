@@ -18,19 +18,29 @@ use crate::ledger::{Money, Usage};
 const KEPT_HEADERS: [&str; 5] =
     ["content-type", "x-request-id", "openai-model", "openai-version", "openai-processing-ms"];
 
-/// A stored answer.
-pub struct Entry {
+/// What is known of a stored answer besides its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
     pub endpoint: Endpoint,
-    /// The plain JSON body, also when the answer came as a stream.
-    pub body: Bytes,
-    /// The kept headers as lines: a map of them would take more room than most answers.
-    head: Box<[u8]>,
     pub usage: Option<Usage>,
     pub model_answered: Option<Arc<str>>,
     /// USD that the call was charged when it was made; None when the price is unknown.
     pub cost: Option<Money>,
     pub tag: Option<Arc<str>>,
     pub ttl: Option<Duration>,
+    /// The call asked for this time to live; else it is its policy's, and another policy may have a shorter one.
+    pub is_own_ttl: bool,
+    /// Whether the request asked for the same answer each time (temperature 0, a seed).
+    pub is_deterministic: bool,
+}
+
+/// A stored answer.
+pub struct Entry {
+    pub about: About,
+    /// The plain JSON body, also when the answer came as a stream.
+    pub body: Bytes,
+    /// The kept headers as lines: a map of them would take more room than most answers.
+    head: Box<[u8]>,
     /// When it came into this process' memory, and how old it was then.
     pub stored: Instant,
     pub age_then: Duration,
@@ -45,17 +55,7 @@ pub struct Entry {
 type Slot = (u32, Arc<dyn Any + Send + Sync>);
 
 impl Entry {
-    #[expect(clippy::too_many_arguments, reason = "one place makes entries")]
-    pub fn new(
-        endpoint: Endpoint,
-        body: Bytes,
-        headers: &HeaderMap,
-        usage: Option<Usage>,
-        model_answered: Option<Arc<str>>,
-        cost: Option<Money>,
-        tag: Option<Arc<str>>,
-        ttl: Option<Duration>,
-    ) -> Self {
+    pub fn new(about: About, body: Bytes, headers: &HeaderMap) -> Self {
         let mut kept = Vec::with_capacity(160);
         for (name, value) in headers.iter().filter(|(name, _)| KEPT_HEADERS.contains(&name.as_str())) {
             // A stream is kept as the plain answer that it amounts to.
@@ -65,31 +65,15 @@ impl Entry {
                 kept.extend_from_slice(part);
             }
         }
-        Self::from_parts(endpoint, body, kept.into(), usage, model_answered, cost, tag, ttl, Duration::ZERO)
+        Self::from_parts(about, body, kept.into(), Duration::ZERO)
     }
 
     /// An entry as it was kept somewhere else, `age` ago.
-    #[expect(clippy::too_many_arguments, reason = "one place makes entries")]
-    pub fn from_parts(
-        endpoint: Endpoint,
-        body: Bytes,
-        head: Box<[u8]>,
-        usage: Option<Usage>,
-        model_answered: Option<Arc<str>>,
-        cost: Option<Money>,
-        tag: Option<Arc<str>>,
-        ttl: Option<Duration>,
-        age: Duration,
-    ) -> Self {
+    pub fn from_parts(about: About, body: Bytes, head: Box<[u8]>, age: Duration) -> Self {
         Self {
-            endpoint,
+            about,
             body,
             head,
-            usage,
-            model_answered,
-            cost,
-            tag,
-            ttl,
             stored: Instant::now(),
             age_then: age,
             used: AtomicBool::new(false),
@@ -130,7 +114,7 @@ impl Entry {
     /// Whether the entry may still be used by a caller who accepts answers up to `limit` old.
     pub fn is_fresh(&self, limit: Option<Duration>) -> bool {
         let age = self.age();
-        self.ttl.is_none_or(|ttl| age < ttl) && limit.is_none_or(|limit| age < limit)
+        self.about.ttl.is_none_or(|ttl| age < ttl) && limit.is_none_or(|limit| age < limit)
     }
 
     /// What the front end left here under `name`.

@@ -124,7 +124,7 @@ impl Meter {
             facts.cost = cost;
         });
         let tag = self.cx.tag.clone();
-        self.cx.ledger.record_charge(Charge { model, tag, stage: "upstream", usage, cost });
+        self.cx.books.record_charge(Charge { model, tag, stage: "upstream", usage, cost });
     }
 }
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use farthing::exchange::Endpoint;
 use farthing::key::Key;
-use farthing::ledger::{Charge, Ledger, Money, Report, Usage};
-use farthing::store::Entry;
+use farthing::ledger::{Money, Usage};
 use farthing::store::disk::admin::{CacheFile, Choice};
 use farthing::store::disk::fault::Fault;
 use farthing::store::disk::gate::Gate;
@@ -17,6 +16,7 @@ use farthing::store::disk::network::is_network_kind;
 use farthing::store::disk::schema::{self, VERSION};
 use farthing::store::disk::{DiskStore, Settings, file};
 use farthing::store::memory::MemoryStore;
+use farthing::store::{About, Entry};
 use http::HeaderMap;
 use proptest::prelude::*;
 
@@ -57,7 +57,18 @@ fn entry(body: &[u8], tag: Option<&str>, usage: Option<Usage>, cost: Option<i128
     headers.insert("set-cookie", "secret=1".parse().unwrap());
     let body = Bytes::copy_from_slice(body);
     let cost = cost.map(Money::from_pico);
-    Entry::new(Endpoint::Chat, body, &headers, usage, Some("m".into()), cost, tag.map(Into::into), ttl)
+    let (endpoint, tag) = (Endpoint::Chat, tag.map(Into::into));
+    let about = About {
+        endpoint,
+        usage,
+        model_answered: Some("m".into()),
+        cost,
+        tag,
+        ttl,
+        is_own_ttl: false,
+        is_deterministic: false,
+    };
+    Entry::new(about, body, &headers)
 }
 
 proptest! {
@@ -83,33 +94,10 @@ proptest! {
         prop_assert_eq!(&read.body, &written.body);
         prop_assert_eq!(read.head(), written.head());
         prop_assert!(!read.head().windows(6).any(|part| part == b"secret"));
-        prop_assert_eq!(read.tag.as_deref(), tag.as_deref());
-        prop_assert_eq!(&read.usage, &usage);
-        prop_assert_eq!(read.cost, cost.map(Money::from_pico));
-        prop_assert_eq!(read.ttl, ttl.map(Duration::from_secs));
-    }
-
-    #[test]
-    fn differences_add_up(costs in prop::collection::vec((0_u8..4, prop::option::of(0_i128..1 << 60)), 0..40), at in 0_usize..40) {
-        let ledger = Ledger::default();
-        let mut before = Report::default();
-        for (number, (model, cost)) in costs.iter().enumerate() {
-            if number == at {
-                before = ledger.report();
-            }
-            ledger.record_charge(Charge {
-                model: format!("m{model}").into(),
-                tag: None,
-                stage: "upstream",
-                usage: Usage { prompt: 3, ..Usage::default() },
-                cost: cost.map(Money::from_pico),
-            });
-        }
-        let after = ledger.report();
-        let text = serde_json::to_string(&after.since(&before)).unwrap();
-        let mut sum: Report = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
-        sum.add(&serde_json::from_str(&text).unwrap());
-        prop_assert_eq!(serde_json::to_string(&sum).unwrap(), serde_json::to_string(&after).unwrap());
+        prop_assert_eq!(read.about.tag.as_deref(), tag.as_deref());
+        prop_assert_eq!(&read.about.usage, &usage);
+        prop_assert_eq!(read.about.cost, cost.map(Money::from_pico));
+        prop_assert_eq!(read.about.ttl, ttl.map(Duration::from_secs));
     }
 
     #[test]
@@ -139,7 +127,7 @@ fn a_reader_may_be_stricter_about_age() {
     one.flush(PATIENCE).wait().unwrap();
     std::thread::sleep(Duration::from_millis(5));
     assert!(one.get(&Key([1; 32]), Some(Duration::from_millis(1))).is_none());
-    assert_eq!(one.get(&Key([1; 32]), Some(PATIENCE)).unwrap().ttl, Some(PATIENCE));
+    assert_eq!(one.get(&Key([1; 32]), Some(PATIENCE)).unwrap().about.ttl, Some(PATIENCE));
 }
 
 #[test]
@@ -167,7 +155,8 @@ fn filled(folder: &Folder, count: i64) -> (DiskStore, rusqlite::Connection) {
     one.flush(PATIENCE).wait().unwrap();
     let tables = rusqlite::Connection::open(folder.path()).unwrap();
     tables.busy_timeout(PATIENCE).unwrap();
-    let names = "namespace, endpoint, stored, used, epoch, head, size, compressed, body, digest";
+    let names =
+        "namespace, endpoint, stored, used, epoch, own_time, deterministic, head, size, compressed, body, digest";
     let copies = format!(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count} - 1)
          INSERT INTO entry (id, key, tag, {names})

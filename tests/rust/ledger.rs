@@ -123,7 +123,7 @@ fn names_are_bounded() {
 fn reset_starts_again() {
     let ledger = Ledger::default();
     ledger.record_charge(charge("m", 1, Some(5), "upstream"));
-    assert_eq!(ledger.reset().spent, Money::from_pico(5));
+    assert_eq!(ledger.take().spent, Money::from_pico(5));
     assert_eq!(ledger.report(), Report::default());
 }
 

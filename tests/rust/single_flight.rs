@@ -102,7 +102,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
     let body = Bytes::from(body);
     let request = Request::new(Endpoint::Chat, "http://h".into(), HeaderMap::new(), body, &prefix, None).ok().unwrap();
     let cx = Context {
-        ledger: Arc::clone(ledger),
+        books: engine.books(Arc::clone(ledger)),
         receipt: Arc::new(Receipt::new(Facts { model_asked: "m".into(), ..Facts::default() })),
         sender: Arc::clone(sender) as Arc<dyn Sender>,
         limits: Limits { connect: None, read: None, write: None, max_retries: retries },

@@ -18,9 +18,9 @@ use crate::key::Key;
 use crate::ledger::Outcome;
 use crate::pipeline::Next;
 use crate::single_flight::{Bill, End, Flight, Flights, Head, Landing, Log, Seat, Waited};
-use crate::store::Entry;
 use crate::store::disk::DiskStore;
 use crate::store::memory::MemoryStore;
+use crate::store::{About, Entry};
 use crate::stream::sse::Event;
 use crate::stream::{Kind, LONGEST_GOODBYE};
 
@@ -123,17 +123,18 @@ impl Work {
             return;
         }
         let facts = cx.receipt.facts();
-        let entry = Entry::new(
-            request.endpoint,
-            // A copy: the bytes came in a buffer of the connection's that is ten times as large.
-            Bytes::copy_from_slice(body),
-            &head.headers,
-            facts.usage,
-            facts.model_answered,
-            facts.cost,
-            cx.tag.clone(),
-            self.ttl,
-        );
+        let about = About {
+            endpoint: request.endpoint,
+            usage: facts.usage,
+            model_answered: facts.model_answered,
+            cost: facts.cost,
+            tag: cx.tag.clone(),
+            ttl: self.ttl,
+            is_own_ttl: cx.ttl.is_some(),
+            is_deterministic: rules::is_deterministic(request),
+        };
+        // A copy: the bytes came in a buffer of the connection's that is ten times as large.
+        let entry = Entry::new(about, Bytes::copy_from_slice(body), &head.headers);
         if let Some(disk) = &self.disk {
             disk.put(self.key, &entry);
         }

@@ -74,7 +74,8 @@ fn has_hosted_tool(request: &Request) -> bool {
     }
 }
 
-fn is_deterministic(request: &Request) -> bool {
+/// Whether a request asks for the same answer each time.
+pub fn is_deterministic(request: &Request) -> bool {
     request.endpoint == Endpoint::Embeddings || request.get::<f64>("temperature") == Some(0.0) || request.has("seed")
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde_json::{Value, json};
@@ -44,16 +45,16 @@ impl CacheFile {
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Result<T, Fault> {
         if !self.path.is_file() {
-            return Err(Fault::Other("there is no such file".to_owned()));
+            return Err(Fault::Refused("there is no such file".to_owned()));
         }
         let _pass = self.gate.enter();
         let mut connection = file::connect(&self.path)?;
         match schema::kind(&connection)? {
             Kind::Ours(schema::VERSION) => work(&mut connection),
             Kind::Ours(version) if version > schema::VERSION => Err(Fault::Newer { version }),
-            Kind::Ours(_) => {
-                Err(Fault::Other("it is of an older farthing; a client that uses it brings it up".to_owned()))
-            }
+            Kind::Ours(_) => Err(Fault::Refused(
+                "the cache file is of an older farthing; a client that uses it brings it up".to_owned(),
+            )),
             Kind::Empty | Kind::Foreign => Err(Fault::Foreign),
         }
     }
@@ -173,20 +174,27 @@ impl CacheFile {
         })
     }
 
-    /// Removes what has expired and gives the room back to the disk; bytes of the file and its log before and after.
-    pub fn vacuum(&self) -> Result<(u64, u64), Fault> {
+    /// Removes what has expired and gives the room back to the disk; bytes of the file and its log before and after, and
+    /// whether that is all: a program that reads all the time keeps the log long.
+    pub fn vacuum(&self) -> Result<(u64, u64, bool), Fault> {
         let length = || {
             let files = [self.path.clone(), file::with_ending(&self.path, "-wal")];
             files.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum::<u64>()
         };
         let before = length();
-        self.with(|connection| {
+        let done = self.with(|connection| {
             connection.execute("DELETE FROM entry WHERE expires <= ?1 OR id NOT IN (SELECT id FROM live)", [now()])?;
             connection.execute_batch("VACUUM")?;
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
-            Ok(())
+            for _ in 0..20 {
+                let is_busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0))?;
+                if !is_busy {
+                    return Ok(true);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Ok(false)
         })?;
-        Ok((before, length()))
+        Ok((before, length(), done))
     }
 
     /// The sums from `since` (seconds since 1970) on.
@@ -217,9 +225,26 @@ impl CacheFile {
         self.with(|connection| transfer::export(connection, after))
     }
 
-    /// Takes lines of an export in; returns how many entries that were.
-    pub fn import(&self, lines: &[String]) -> Result<u64, Fault> {
-        self.with(|connection| transfer::import(connection, lines))
+    /// Whether lines of an export that begins with `first` may come in; a file that is not there is made for it.
+    pub fn prepare_import(path: &Path, gate: &Arc<Gate>, first: &str) -> Result<(), Fault> {
+        let salt = transfer::first_salt(first)?;
+        if !path.exists() {
+            let _pass = gate.enter();
+            file::open(path, &salt, None)?;
+        }
+        Self::open(path, gate)?.with(|connection| transfer::fits(connection, salt))
+    }
+
+    /// Takes lines of an export in, but the first; returns how many entries that were. On failure none of them is taken;
+    /// which line it was, from 0 on.
+    pub fn import(&self, lines: &[String]) -> Result<u64, (usize, Fault)> {
+        let mut done = Ok(0);
+        self.with(|connection| {
+            done = transfer::import(connection, lines);
+            Ok(())
+        })
+        .map_err(|fault| (0, fault))?;
+        done
     }
 }
 

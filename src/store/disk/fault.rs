@@ -28,6 +28,8 @@ pub enum Fault {
     Overflow,
     /// A fork that farthing was not told of.
     Forked,
+    /// What the command line was asked for cannot be done.
+    Refused(String),
     Other(String),
 }
 
@@ -46,7 +48,7 @@ impl Fault {
             Self::Clock => "cache file: clock set back",
             Self::Overflow => "cache file: too slow",
             Self::Forked => "cache file: forked",
-            Self::Other(_) => "cache file: failed",
+            Self::Refused(_) | Self::Other(_) => "cache file: failed",
         }
     }
 
@@ -76,8 +78,8 @@ impl Fault {
             }
             Self::Foreign => ("a database that is not farthing's; it is left alone", "name another file"),
             Self::Locked => (
-                "the cache file is locked by another program; writes wait for it",
-                "close what has it open (a database browser, a backup)",
+                "the cache file has been locked for seconds; what is to be written waits",
+                "close what has it open (a database browser, a backup, `farthing cache PATH vacuum`)",
             ),
             Self::Network => (
                 "the cache file is on a network file system, where its locks cannot be trusted; it is not used",
@@ -91,12 +93,11 @@ impl Fault {
                 ("the cache file takes less than comes in; some answers are not kept in it", "use a faster disk")
             }
             Self::Forked => (
-                "this process was forked behind Python's back; the cache file is not used in it",
-                "fork by os.fork or multiprocessing",
+                "the cache file is not used in this process: it was forked while the file was in use",
+                "fork by os.fork or multiprocessing, and not while the file is locked by another program",
             ),
-            Self::Other(error) => {
-                return format!("the cache file failed ({error}): {path}\nhint: the calls go on without it");
-            }
+            Self::Refused(what) => return format!("{what}: {path}"),
+            Self::Other(error) => return format!("the cache file failed ({error}): {path}"),
         };
         format!("{what}: {path}\nhint: {hint}")
     }

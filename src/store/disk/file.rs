@@ -9,11 +9,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension};
 
 use super::fault::Fault;
+use super::gate;
 use super::network;
 use super::schema::{self, Kind};
 
-/// How long one attempt waits for a lock. A fork waits as long at most.
-pub const BUSY: Duration = Duration::from_millis(500);
+/// How long one attempt waits for a lock: a writer, and somebody who reads.
+const BUSY: Duration = Duration::from_millis(500);
+const READER_BUSY: Duration = Duration::from_millis(100);
+/// The lock is tried again after this. SQLite's own handler waits longer each time, and so comes too late among many.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 /// The write-ahead log is cut to this when it has grown beyond it.
 const LOG_BYTES: i64 = 8 << 20;
 
@@ -50,7 +54,9 @@ pub fn open(path: &Path, salt: &[u8; 32], broken: Option<Identity>) -> Result<Op
         _ => Path::new("."),
     };
     make_folder(folder)?;
-    if network::is_network(folder) {
+    // SQLite puts its side files where a link leads to.
+    let real = fs::canonicalize(path).ok();
+    if network::is_network(real.as_deref().and_then(Path::parent).unwrap_or(folder)) {
         return Err(Fault::Network);
     }
     // One process at a time makes the file, or moves it aside.
@@ -70,9 +76,9 @@ pub fn open(path: &Path, salt: &[u8; 32], broken: Option<Identity>) -> Result<Op
 
 /// A connection that only reads.
 pub fn open_reader(path: &Path) -> Result<Connection, Fault> {
-    let connection = connect(path)?;
+    let mut connection = connect(path)?;
     // In a write-ahead log a reader waits for nobody, but for whoever repairs it after a crash.
-    connection.busy_timeout(BUSY / 5)?;
+    connection.busy_handler(Some(|tries| is_patient(tries, READER_BUSY)))?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
@@ -80,10 +86,18 @@ pub fn open_reader(path: &Path) -> Result<Connection, Fault> {
 /// A connection to a file that is there, whatever it is.
 pub fn connect(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_handler(Some(|tries| is_patient(tries, BUSY)))?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+fn is_patient(tries: i32, busy: Duration) -> bool {
+    if gate::is_waited_for() || BUSY_PAUSE * tries.unsigned_abs() > busy {
+        return false;
+    }
+    std::thread::sleep(BUSY_PAUSE);
+    true
 }
 
 fn open_once(path: &Path, salt: &[u8; 32]) -> Result<Opened, Fault> {
@@ -101,6 +115,7 @@ fn open_once(path: &Path, salt: &[u8; 32]) -> Result<Opened, Fault> {
         Kind::Empty | Kind::Ours(..schema::VERSION) if !writable => return Err(Fault::ReadOnly),
         _ => {}
     }
+    hide(path);
     if writable {
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
         // A crash of the process loses nothing that was committed; one of the machine may lose the last commits.
@@ -133,10 +148,7 @@ fn make_file(path: &Path) -> Result<(), Fault> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Ok(_) => Ok(()),
-        Err(_) if path.is_file() => {
-            hide(path);
-            Ok(())
-        }
+        Err(_) if path.is_file() => Ok(()),
         Err(_) if path.exists() => Err(Fault::Other("it is not a file".to_owned())),
         Err(error) => Err(error.into()),
     }
@@ -213,4 +225,15 @@ fn take_turn(folder: &Path) -> Option<File> {
             Err(_) => return None,
         }
     }
+}
+
+/// A number that is kept beside the tables.
+pub fn number(connection: &Connection, name: &str) -> Result<Option<i64>, Fault> {
+    let mut select = connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+    Ok(select.query_row([name], |row| row.get(0)).optional()?)
+}
+
+pub fn set_number(connection: &Connection, name: &str, value: i64) -> Result<(), Fault> {
+    connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?.execute((name, value))?;
+    Ok(())
 }

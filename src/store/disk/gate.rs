@@ -6,10 +6,18 @@
 //!
 //! What is asked of a connection is not here.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::connections::Connections;
+
+/// Forks that wait for somebody to come out, in the whole process: whoever waits for another process' lock gives up.
+static WAITED_FOR: AtomicUsize = AtomicUsize::new(0);
+
+pub fn is_waited_for() -> bool {
+    WAITED_FOR.load(Ordering::Relaxed) > 0
+}
 
 /// One for all files of a process.
 #[derive(Default)]
@@ -36,6 +44,7 @@ pub struct Pass<'a>(&'a Gate);
 impl Gate {
     /// The gate of a forked child. `prepared`: the parent shut its own before the fork.
     pub fn of_child(prepared: bool) -> Self {
+        WAITED_FOR.store(0, Ordering::Relaxed);
         let gate = Self::default();
         gate.lock().barred = !prepared;
         gate
@@ -83,6 +92,7 @@ impl Gate {
     /// inside after `patience`. Each call is followed by one of [`Self::open`], in the parent.
     pub fn shut(&self, patience: Duration) -> bool {
         let ends = Instant::now() + patience;
+        let _waiting = Waiting::new();
         let mut inside = self.lock();
         inside.shut += 1;
         while inside.passes > 0 {
@@ -107,6 +117,21 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Waiting;
+
+impl Waiting {
+    fn new() -> Self {
+        WAITED_FOR.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITED_FOR.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -4,10 +4,13 @@
 //! note alone hides what was written before it (the view `live`, `schema.rs`); who noted it sweeps, and when that process
 //! is gone, another one does. Memory is told by the same notes (`writer.rs`).
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::fault::Fault;
-use crate::key::Key;
+use super::row::Stored;
+use crate::key::{Key, KeyHasher};
 
 /// Rows that one step looks at.
 const STEP: i64 = 512;
@@ -23,6 +26,36 @@ pub struct Sweep {
     tag: Option<String>,
     /// The last row that was looked at.
     cursor: i64,
+}
+
+/// Notes of the last minute: an answer that is older than one may still wait to be written.
+#[derive(Default)]
+pub struct Recent {
+    keys: HashMap<Key, i64, KeyHasher>,
+    /// None: everything.
+    tags: HashMap<Option<String>, i64>,
+}
+
+impl Recent {
+    pub fn add(&mut self, note: Note, at: i64) {
+        match note {
+            Note::Key(key) => self.keys.insert(key, at),
+            Note::Tag(tag) => self.tags.insert(Some(tag), at),
+            Note::Everything => self.tags.insert(None, at),
+        };
+    }
+
+    pub fn hides(&self, stored: &Stored) -> bool {
+        let tagged = || stored.about.tag.as_deref().and_then(|tag| self.tags.get(&Some(tag.to_owned())));
+        let is_after = |at: Option<&i64>| at.is_some_and(|at| *at >= stored.stored);
+        !(self.keys.is_empty() && self.tags.is_empty())
+            && (is_after(self.keys.get(&stored.key)) || is_after(self.tags.get(&None)) || is_after(tagged()))
+    }
+
+    pub fn forget(&mut self, now: i64) {
+        self.keys.retain(|_, at| *at + OWN_TIME > now);
+        self.tags.retain(|_, at| *at + OWN_TIME > now);
+    }
 }
 
 /// A note as another process reads it.
@@ -104,10 +137,10 @@ pub fn newest(connection: &Connection) -> Result<i64, Fault> {
     Ok(connection.prepare_cached(sql)?.query_row((), |row| row.get(0))?)
 }
 
-/// Notes after `after` that hold in a namespace, in their order.
-pub fn since(connection: &Connection, after: i64, namespace: &str) -> Result<Vec<(i64, Note)>, Fault> {
+/// Notes after `after` that hold in a namespace, in their order, with their times.
+pub fn since(connection: &Connection, after: i64, namespace: &str) -> Result<Vec<(i64, Note, i64)>, Fault> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, tag, key FROM invalidation WHERE id > ?1 AND (namespace IS NULL OR namespace = ?2) ORDER BY id",
+        "SELECT id, tag, key, at FROM invalidation WHERE id > ?1 AND (namespace IS NULL OR namespace = ?2) ORDER BY id",
     )?;
     let notes = statement.query_map(params![after, namespace], |row| {
         let note = match (row.get::<_, Option<[u8; 32]>>(2)?, row.get(1)?) {
@@ -115,7 +148,7 @@ pub fn since(connection: &Connection, after: i64, namespace: &str) -> Result<Vec
             (None, Some(tag)) => Note::Tag(tag),
             (None, None) => Note::Everything,
         };
-        Ok((row.get(0)?, note))
+        Ok((row.get(0)?, note, row.get(3)?))
     })?;
     Ok(notes.collect::<Result<_, _>>()?)
 }

@@ -26,7 +26,7 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::connections::Connections;
@@ -36,7 +36,7 @@ use self::news::News;
 use self::queue::{Job, Order, Queue};
 use self::row::Stored;
 use crate::key::Key;
-use crate::ledger::{Ledger, Report};
+use crate::ledger::Ledger;
 use crate::store::Entry;
 use crate::store::memory::MemoryStore;
 
@@ -69,16 +69,11 @@ struct Shared {
     salt: OnceLock<[u8; 32]>,
     queue: Queue,
     news: News,
-    ledgers: Mutex<Vec<Kept>>,
+    /// What calls added since it was last written down.
+    book: Arc<Ledger>,
     hits: AtomicU64,
+    invalidations: AtomicU64,
     has_writer: AtomicBool,
-}
-
-/// A ledger, and what of it is in the file.
-struct Kept {
-    ledger: Arc<Ledger>,
-    saved: Report,
-    seen: u64,
 }
 
 /// What the writer was asked to do; it does so also when nobody waits.
@@ -131,8 +126,9 @@ impl DiskStore {
             salt: OnceLock::new(),
             queue: Queue::default(),
             news: News::default(),
-            ledgers: Mutex::default(),
+            book: Arc::default(),
             hits: AtomicU64::new(0),
+            invalidations: AtomicU64::new(0),
             has_writer: AtomicBool::new(false),
         });
         if gate.is_barred() {
@@ -199,20 +195,27 @@ impl DiskStore {
         }
     }
 
-    /// Stores an answer, soon.
+    /// Stores an answer, soon. One that would take the room of many is not stored.
     pub fn put(&self, key: Key, entry: &Entry) {
         if !self.0.has_writer.load(Ordering::Relaxed) {
             return;
         }
         let stored = Stored::of_entry(key, &self.0.settings.namespace, entry, now());
-        if !self.0.queue.push(Job::Put(Box::new(stored))) {
+        let most = usize::try_from(self.0.settings.max_bytes).unwrap_or(usize::MAX).min(queue::MOST_BYTES) / 4;
+        if stored.weight() <= most && !self.0.queue.push(Job::Put(Box::new(stored))) {
             self.0.note(&Fault::Overflow);
         }
+    }
+
+    /// Rises when answers were invalidated, here or by another process.
+    pub fn invalidations(&self) -> u64 {
+        self.0.invalidations.load(Ordering::Acquire)
     }
 
     /// Removes what was stored under a tag (None: everything) here and, within a second, from the memory of other
     /// processes; the number of answers that were.
     pub fn invalidate(&self, tag: Option<&str>) -> Ordered {
+        self.0.invalidations.fetch_add(1, Ordering::AcqRel);
         self.order(Order::Invalidate(tag.map(Into::into)), PATIENCE)
     }
 
@@ -231,14 +234,9 @@ impl DiskStore {
         Ordered { answer, until: Instant::now() + patience }
     }
 
-    /// Writes the ledger's sums down from now on, unless some file does already.
-    pub fn keep(&self, ledger: &Arc<Ledger>) {
-        if let Some((saved, seen)) = ledger.start_keeping() {
-            for kind in self.0.news.kinds() {
-                ledger.record_fault(kind);
-            }
-            self.0.ledgers().push(Kept { ledger: Arc::clone(ledger), saved, seen });
-        }
+    /// The sums that are to go into the file.
+    pub fn book(&self) -> &Arc<Ledger> {
+        &self.0.book
     }
 
     /// Answers that were read from the file by this process.
@@ -250,10 +248,11 @@ impl DiskStore {
         self.0.connections.read(admin::size)?.ok()
     }
 
-    /// What went wrong since this was last asked. For a strict policy every failure counts, else the first of its kind.
-    pub fn take_news(&self, strict: bool) -> Option<String> {
+    /// What went wrong, in a few words and with all that can be said: each kind once; to a strict policy as long as it
+    /// goes on.
+    pub fn take_news(&self, strict: bool) -> Option<(&'static str, String)> {
         let fault = self.0.news.take(strict)?;
-        Some(fault.explain(&self.0.settings.path))
+        Some((fault.kind(), fault.explain(&self.0.settings.path)))
     }
 }
 
@@ -267,16 +266,10 @@ impl Drop for DiskStore {
 }
 
 impl Shared {
-    fn ledgers(&self) -> MutexGuard<'_, Vec<Kept>> {
-        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a failure, in the ledgers as well.
+    /// Notes a failure, in the book as well.
     fn note(&self, fault: &Fault) {
         if self.news.note(fault) {
-            for kept in self.ledgers().iter() {
-                kept.ledger.record_fault(fault.kind());
-            }
+            self.book.record_fault(fault.kind());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What went wrong, for whoever is to be told: once for each kind, or each time when the policy is strict.
+//! What went wrong, for whoever is to be told: once for each kind, or as long as it goes on when the policy
+//! is strict.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,8 @@ pub struct News {
     kinds: Mutex<Kinds>,
     /// Something is there to be told: looked at on each call, so it costs no lock.
     untold: AtomicBool,
+    /// Something is going on.
+    going_on: AtomicBool,
     /// Somebody read something that cannot be: the writer is to look at the file.
     suspect: AtomicBool,
 }
@@ -31,31 +34,36 @@ impl News {
         let was = kinds.known.insert(fault.kind(), true);
         if was.is_none() {
             kinds.untold.push(fault.clone());
+            self.untold.store(true, Ordering::Release);
         }
-        self.untold.store(true, Ordering::Release);
+        self.going_on.store(true, Ordering::Release);
         was != Some(true)
     }
 
     /// It went well.
     pub fn clear(&self) {
-        for going_on in self.lock().known.values_mut() {
-            *going_on = false;
+        if self.going_on.load(Ordering::Acquire) {
+            let mut kinds = self.lock();
+            for going_on in kinds.known.values_mut() {
+                *going_on = false;
+            }
+            self.going_on.store(false, Ordering::Release);
         }
     }
 
-    pub fn kinds(&self) -> Vec<&'static str> {
-        self.lock().known.keys().copied().collect()
-    }
-
+    /// What nobody was told of yet; to the strict, what is going on.
     pub fn take(&self, strict: bool) -> Option<Fault> {
-        if !self.untold.load(Ordering::Acquire) {
+        let goes_on = strict && self.going_on.load(Ordering::Acquire);
+        if !goes_on && !self.untold.load(Ordering::Acquire) {
             return None;
         }
         let mut kinds = self.lock();
-        let latest = kinds.latest.take();
-        let first = if kinds.untold.is_empty() { None } else { Some(kinds.untold.remove(0)) };
+        if kinds.untold.is_empty() {
+            return kinds.latest.clone().filter(|_| goes_on);
+        }
+        let first = kinds.untold.remove(0);
         self.untold.store(!kinds.untold.is_empty(), Ordering::Release);
-        first.or(latest.filter(|_| strict))
+        Some(first)
     }
 
     pub fn set_suspect(&self) {

@@ -10,9 +10,7 @@ use super::row::Stored;
 use crate::key::Key;
 
 /// Answers beyond this are not kept on disk: the calls do not wait for it.
-const MOST_BYTES: usize = 64 << 20;
-/// What a row takes besides its body.
-const ROW_BYTES: usize = 512;
+pub const MOST_BYTES: usize = 64 << 20;
 /// Enough for one transaction.
 const BATCH: usize = 512;
 /// How long the first of a batch waits for others.
@@ -150,7 +148,7 @@ impl Queue {
 
 fn weight(job: &Job) -> usize {
     match job {
-        Job::Put(stored) => stored.body.len() + ROW_BYTES,
+        Job::Put(stored) => stored.weight(),
         Job::Used(_) | Job::Remove(_) | Job::Order(..) => 64,
     }
 }

@@ -3,7 +3,6 @@
 //! A row that does not match its digest is no answer. No API key is in it, nor any header but the few that an entry
 //! keeps (`store/mod.rs`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +10,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
 
 use super::fault::Fault;
+use super::file;
 use crate::exchange::Endpoint;
 use crate::key::Key;
-use crate::ledger::{Money, Usage};
-use crate::store::Entry;
+use crate::ledger::Money;
+use crate::store::{About, Entry};
 
 /// Smaller bodies stay as they are.
 const COMPRESSED_FROM: usize = 1024;
@@ -23,8 +23,11 @@ const LEVEL: i32 = 3;
 /// No answer is as large; a damaged size must not ask for so much memory.
 const MOST_BYTES: usize = 1 << 30;
 
-const COLUMNS: &str =
-    "key, namespace, endpoint, model, tag, usage, cost, stored, expires, head, size, compressed, body, digest";
+/// What a row weighs besides its head and body; as in `schema.rs`.
+const WEIGHT: i64 = 400;
+
+const COLUMNS: &str = "key, namespace, endpoint, model, tag, usage, cost, stored, expires, own_time, deterministic, head, \
+                       size, compressed, body, digest";
 
 /// A row with its place in the table.
 pub type Placed = (i64, Result<Stored, Fault>);
@@ -34,11 +37,8 @@ pub type Placed = (i64, Result<Stored, Fault>);
 pub struct Stored {
     pub key: Key,
     pub namespace: String,
-    pub endpoint: Endpoint,
-    pub model: Option<Arc<str>>,
-    pub tag: Option<Arc<str>>,
-    pub usage: Option<Usage>,
-    pub cost: Option<Money>,
+    /// Its `ttl` is not kept: `expires` says it.
+    pub about: About,
     /// Milliseconds since 1970.
     pub stored: i64,
     pub expires: Option<i64>,
@@ -53,13 +53,9 @@ impl Stored {
         Self {
             key,
             namespace: namespace.to_owned(),
-            endpoint: entry.endpoint,
-            model: entry.model_answered.clone(),
-            tag: entry.tag.clone(),
-            usage: entry.usage.clone(),
-            cost: entry.cost,
+            about: About { ttl: None, ..entry.about.clone() },
             stored,
-            expires: entry.ttl.map(|ttl| stored.saturating_add(millis(ttl))),
+            expires: entry.about.ttl.map(|ttl| stored.saturating_add(millis(ttl))),
             head: entry.head().to_vec(),
             body: entry.body.clone(),
         }
@@ -68,38 +64,58 @@ impl Stored {
     /// The entry in memory. `ttl`: what the reader's policy says of the age of answers.
     pub fn into_entry(self, now: i64, ttl: Option<Duration>) -> Entry {
         let own = self.expires.map(|expires| between(self.stored, expires));
-        let ttl = own.into_iter().chain(ttl).min();
+        let ttl = own.into_iter().chain(ttl.filter(|_| !self.about.is_own_ttl)).min();
         let age = between(self.stored, now);
-        let head = self.head.into_boxed_slice();
-        Entry::from_parts(self.endpoint, self.body, head, self.usage, self.model, self.cost, self.tag, ttl, age)
+        Entry::from_parts(About { ttl, ..self.about }, self.body, self.head.into_boxed_slice(), age)
+    }
+
+    /// What it takes in memory as long as it waits, in bytes; and about what it takes on disk.
+    pub fn weight(&self) -> usize {
+        self.body.len() + self.head.len() + WEIGHT as usize
     }
 
     /// Writes the row, in place of one with the same key.
     pub fn write(&self, connection: &Connection, used: i64) -> Result<(), Fault> {
+        self.write_over(connection, used, "TRUE")
+    }
+
+    /// The same, unless the row that is there is younger.
+    pub fn write_unless_younger(&self, connection: &Connection, used: i64) -> Result<(), Fault> {
+        self.write_over(connection, used, "excluded.stored >= entry.stored")
+    }
+
+    fn write_over(&self, connection: &Connection, used: i64, condition: &str) -> Result<(), Fault> {
         let packed = (self.body.len() >= COMPRESSED_FROM)
             .then(|| zstd::bulk::compress(&self.body, LEVEL).ok())
             .flatten()
             .filter(|packed| packed.len() < self.body.len());
         let body = packed.as_deref().unwrap_or(&self.body);
-        let usage = self.usage.as_ref().and_then(|usage| serde_json::to_string(usage).ok());
-        let cost = self.cost.map(|cost| cost.pico().to_string());
+        let about = &self.about;
+        let usage = about.usage.as_ref().and_then(|usage| serde_json::to_string(usage).ok());
+        let cost = about.cost.map(|cost| cost.pico().to_string());
         let digest = self.digest(usage.as_deref(), cost.as_deref(), packed.is_some(), body);
+        let renewed: Vec<String> = COLUMNS.split(", ").map(|name| format!("{name} = excluded.{name}")).collect();
         let mut statement = connection.prepare_cached(&format!(
-            "INSERT OR REPLACE INTO entry (epoch, id, used, {COLUMNS})
-             VALUES ((SELECT coalesce(max(id), 0) FROM invalidation), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+            "INSERT INTO entry (epoch, id, used, {COLUMNS})
+             VALUES ((SELECT coalesce(max(id), 0) FROM invalidation),
+                     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+             ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, used = excluded.used, {} WHERE {condition}",
+            renewed.join(", ")
         ))?;
         statement.execute(params![
             id(&self.namespace, &self.key),
             used,
             self.key.0.as_slice(),
             self.namespace,
-            endpoint_name(self.endpoint),
-            self.model.as_deref(),
-            self.tag.as_deref(),
+            endpoint_name(about.endpoint),
+            about.model_answered.as_deref(),
+            about.tag.as_deref(),
             usage,
             cost,
             self.stored,
             self.expires,
+            about.is_own_ttl,
+            about.is_deterministic,
             self.head,
             self.body.len() as i64,
             packed.is_some(),
@@ -123,7 +139,7 @@ impl Stored {
     pub fn page(connection: &Connection, after: i64, most: i64) -> Result<Vec<Placed>, Fault> {
         let mut statement =
             connection.prepare_cached(&format!("SELECT {COLUMNS}, id FROM live WHERE id > ?1 ORDER BY id LIMIT ?2"))?;
-        let rows = statement.query_map([after, most], |row| Ok((row.get::<_, i64>(14)?, Self::of_row(row))))?;
+        let rows = statement.query_map([after, most], |row| Ok((row.get::<_, i64>(16)?, Self::of_row(row))))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -136,26 +152,26 @@ impl Stored {
         let key: Option<[u8; 32]> = row.get_ref(0)?.as_blob()?.try_into().ok();
         let usage: Option<String> = row.get(5)?;
         let cost: Option<String> = row.get(6)?;
-        let size = usize::try_from(row.get::<_, i64>(10)?).ok().filter(|size| *size <= MOST_BYTES);
-        let compressed: bool = row.get(11)?;
-        let packed = row.get_ref(12)?.as_blob()?;
-        let digest = row.get_ref(13)?.as_blob()?;
+        let size = usize::try_from(row.get::<_, i64>(12)?).ok().filter(|size| *size <= MOST_BYTES);
+        let compressed: bool = row.get(13)?;
+        let packed = row.get_ref(14)?.as_blob()?;
+        let digest = row.get_ref(15)?.as_blob()?;
         let (Some(key), Some(size), Some(endpoint)) = (key, size, endpoint_of(row.get_ref(2)?.as_str()?)) else {
             return Ok(Err(Fault::Damaged));
         };
-        let mut stored = Self {
-            key: Key(key),
-            namespace: row.get(1)?,
+        let about = About {
             endpoint,
-            model: row.get(3)?,
-            tag: row.get(4)?,
             usage: None,
+            model_answered: row.get(3)?,
             cost: None,
-            stored: row.get(7)?,
-            expires: row.get(8)?,
-            head: row.get(9)?,
-            body: Bytes::new(),
+            tag: row.get(4)?,
+            ttl: None,
+            is_own_ttl: row.get(9)?,
+            is_deterministic: row.get(10)?,
         };
+        let (stored, expires, head) = (row.get(7)?, row.get(8)?, row.get(11)?);
+        let (key, namespace) = (Key(key), row.get(1)?);
+        let mut stored = Self { key, namespace, about, stored, expires, head, body: Bytes::new() };
         if stored.digest(usage.as_deref(), cost.as_deref(), compressed, packed) != digest {
             return Ok(Err(Fault::Damaged));
         }
@@ -163,8 +179,8 @@ impl Stored {
         let Some(body) = body.filter(|body| body.len() == size) else { return Ok(Err(Fault::Damaged)) };
         stored.body = body.into();
         // Written by us as the digest shows; a field of a later version is left out.
-        stored.usage = usage.and_then(|usage| serde_json::from_str(&usage).ok());
-        stored.cost = cost.and_then(|cost| cost.parse().ok()).map(Money::from_pico);
+        stored.about.usage = usage.and_then(|usage| serde_json::from_str(&usage).ok());
+        stored.about.cost = cost.and_then(|cost| cost.parse().ok()).map(Money::from_pico);
         Ok(Ok(stored))
     }
 
@@ -176,21 +192,49 @@ impl Stored {
         };
         part(Some(&self.key.0));
         part(Some(self.namespace.as_bytes()));
-        part(Some(endpoint_name(self.endpoint).as_bytes()));
-        part(self.model.as_deref().map(str::as_bytes));
-        part(self.tag.as_deref().map(str::as_bytes));
+        part(Some(endpoint_name(self.about.endpoint).as_bytes()));
+        part(self.about.model_answered.as_deref().map(str::as_bytes));
+        part(self.about.tag.as_deref().map(str::as_bytes));
         part(usage.map(str::as_bytes));
         part(cost.map(str::as_bytes));
         part(Some(&self.stored.to_le_bytes()));
         part(self.expires.map(i64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice));
         part(Some(&self.head));
-        part(Some(&[u8::from(compressed)]));
+        part(Some(&[self.about.is_own_ttl, self.about.is_deterministic, compressed].map(u8::from)));
         part(Some(body));
         let whole: [u8; 32] = hasher.finalize().into();
         let mut digest = [0; 16];
         digest.copy_from_slice(&whole[..16]);
         digest
     }
+}
+
+/// What all rows weigh.
+pub fn all_weigh(connection: &Connection) -> Result<i64, Fault> {
+    Ok(file::number(connection, "bytes")?.unwrap_or(0))
+}
+
+/// Removes rows, those that were not used for longest first, until all weigh `enough`; true when they do. No more than
+/// `most` in one step.
+pub fn evict(connection: &Connection, enough: i64, most: i64) -> Result<bool, Fault> {
+    let mut excess = all_weigh(connection)? - enough;
+    if excess <= 0 {
+        return Ok(true);
+    }
+    let mut oldest =
+        connection.prepare_cached("SELECT id, length(body) + length(head) + ?1 FROM entry ORDER BY used LIMIT ?2")?;
+    let mut rows = oldest.query([WEIGHT, most])?;
+    let mut chosen = Vec::new();
+    while let Some(row) = rows.next()?.filter(|_| excess > 0) {
+        chosen.push(row.get::<_, i64>(0)?);
+        excess -= row.get::<_, i64>(1)?;
+    }
+    drop(rows);
+    let mut delete = connection.prepare_cached("DELETE FROM entry WHERE id = ?1")?;
+    for id in &chosen {
+        delete.execute([id])?;
+    }
+    Ok(excess <= 0 || chosen.is_empty())
 }
 
 /// The place of a key in the table.

@@ -15,7 +15,7 @@ pub const VERSION: i32 = STEPS.len() as i32;
 /// `id` is the beginning of a hash of namespace and key, so that a look-up is one walk of one tree; `key` is compared as
 /// well. Times are milliseconds since 1970. `cost` is in 1e-12 USD. `digest` is over all of a row (`row.rs`).
 /// `epoch` is the newest invalidation when the row was written: a newer one that is not done yet hides the row, so answers
-/// are read from `live`.
+/// are read from `live`. 'bytes' in `meta` is what all rows weigh (`row.rs`).
 const ENTRIES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE entry (
@@ -29,6 +29,8 @@ const ENTRIES: &str = "
         cost TEXT,
         stored INTEGER NOT NULL,
         expires INTEGER,
+        own_time INTEGER NOT NULL,
+        deterministic INTEGER NOT NULL,
         used INTEGER NOT NULL,
         epoch INTEGER NOT NULL,
         head BLOB NOT NULL,
@@ -48,6 +50,17 @@ const ENTRIES: &str = "
         at INTEGER NOT NULL,
         done INTEGER NOT NULL
     );
+    INSERT INTO meta VALUES ('bytes', 0);
+    CREATE TRIGGER entry_comes AFTER INSERT ON entry BEGIN
+        UPDATE meta SET value = value + length(new.body) + length(new.head) + 400 WHERE name = 'bytes';
+    END;
+    CREATE TRIGGER entry_goes AFTER DELETE ON entry BEGIN
+        UPDATE meta SET value = value - length(old.body) - length(old.head) - 400 WHERE name = 'bytes';
+    END;
+    CREATE TRIGGER entry_changes AFTER UPDATE OF body, head ON entry BEGIN
+        UPDATE meta SET value = value + length(new.body) + length(new.head) - length(old.body) - length(old.head)
+        WHERE name = 'bytes';
+    END;
     CREATE INDEX invalidation_open ON invalidation (id) WHERE NOT done;
     CREATE VIEW live AS SELECT * FROM entry WHERE NOT EXISTS (
         SELECT 1 FROM invalidation AS open
@@ -89,6 +102,10 @@ pub fn kind(connection: &Connection) -> rusqlite::Result<Kind> {
 
 /// Brings a file to this version, in one transaction; `salt` is what a new file gets.
 pub fn migrate(connection: &mut Connection, salt: &[u8; 32]) -> Result<(), Fault> {
+    // Whoever only looks waits for no lock.
+    if kind(connection)? == Kind::Ours(VERSION) {
+        return Ok(());
+    }
     migrate_to(connection, salt, VERSION)
 }
 

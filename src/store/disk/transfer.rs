@@ -9,6 +9,7 @@ use super::now;
 use super::row::{Stored, endpoint_name, endpoint_of};
 use crate::key::Key;
 use crate::ledger::{Money, Usage};
+use crate::store::About;
 
 /// Rises when a line changes its meaning.
 const FORMAT: u32 = 1;
@@ -32,6 +33,10 @@ struct Line {
     cost: Option<Money>,
     stored: i64,
     expires: Option<i64>,
+    #[serde(default)]
+    own_time: bool,
+    #[serde(default)]
+    deterministic: bool,
     headers: Vec<(String, String)>,
     body: String,
 }
@@ -44,13 +49,15 @@ pub fn line(stored: &Stored) -> Value {
     json!({
         "key": hex(&stored.key.0),
         "namespace": stored.namespace,
-        "endpoint": endpoint_name(stored.endpoint),
-        "model": stored.model,
-        "tag": stored.tag,
-        "usage": stored.usage,
-        "cost": stored.cost,
+        "endpoint": endpoint_name(stored.about.endpoint),
+        "model": stored.about.model_answered,
+        "tag": stored.about.tag,
+        "usage": stored.about.usage,
+        "cost": stored.about.cost,
         "stored": stored.stored,
         "expires": stored.expires,
+        "own_time": stored.about.is_own_ttl,
+        "deterministic": stored.about.is_deterministic,
         "headers": headers,
         "body": String::from_utf8_lossy(&stored.body),
     })
@@ -69,41 +76,40 @@ pub fn export(connection: &Connection, after: Option<i64>) -> Result<(Vec<String
     Ok((lines, last))
 }
 
-/// The first line of an export must come with the first lines. All of the lines are taken, or none.
-pub fn import(connection: &mut Connection, lines: &[String]) -> Result<u64, Fault> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let now = now();
-    let mut taken = 0;
-    for line in lines.iter().filter(|line| !line.trim().is_empty()) {
-        if let Ok(first) = serde_json::from_str::<First>(line) {
-            adopt(&transaction, &first)?;
-            continue;
-        }
-        let read: Line = serde_json::from_str(line).map_err(|error| odd(&error.to_string()))?;
-        stored(read)?.write(&transaction, now)?;
-        taken += 1;
-    }
-    transaction.commit()?;
-    Ok(taken)
-}
-
-/// An empty file takes over the salt of what comes in; another one must have it already.
-fn adopt(connection: &Connection, first: &First) -> Result<(), Fault> {
+/// The salt that an export's first line has.
+pub fn first_salt(line: &str) -> Result<[u8; 32], Fault> {
+    let first: First = serde_json::from_str(line)
+        .map_err(|_| Fault::Refused("not an export: its first line has no salt".to_owned()))?;
     if first.farthing_cache != FORMAT {
         return Err(odd(&format!("its format is {}, this version reads {FORMAT}", first.farthing_cache)));
     }
-    let theirs = unhex(&first.salt).filter(|salt| salt.len() == 32).ok_or_else(|| odd("its salt is not 32 bytes"))?;
+    unhex(&first.salt).and_then(|salt| salt.try_into().ok()).ok_or_else(|| odd("its salt is not 32 bytes"))
+}
+
+/// Lines after the first. All of them are taken, or none; an answer that is there and younger stays. On failure: which
+/// line, from 0 on.
+pub fn import(connection: &mut Connection, lines: &[String]) -> Result<u64, (usize, Fault)> {
+    let write = |error: rusqlite::Error| (0, error.into());
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(write)?;
+    let now = now();
+    let mut taken = 0;
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let read = serde_json::from_str::<Line>(line).map_err(|error| odd(&error.to_string())).and_then(stored);
+        read.and_then(|stored| stored.write_unless_younger(&transaction, now)).map_err(|fault| (at, fault))?;
+        taken += 1;
+    }
+    transaction.commit().map_err(write)?;
+    Ok(taken)
+}
+
+/// Whether keys of an export with this salt mean something here.
+pub fn fits(connection: &Connection, theirs: [u8; 32]) -> Result<(), Fault> {
     if salt(connection)?.as_deref() == Some(&theirs) {
         return Ok(());
     }
-    let is_empty: bool = connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM entry)", (), |row| row.get(0))?;
-    if !is_empty {
-        return Err(Fault::Other(
-            "the export has another salt, so its keys would never be found here; import it into a new file".to_owned(),
-        ));
-    }
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('salt', ?1)", [theirs])?;
-    Ok(())
+    Err(Fault::Refused(
+        "the export has another salt, so its keys would never be found here; import it into a new file".to_owned(),
+    ))
 }
 
 fn stored(line: Line) -> Result<Stored, Fault> {
@@ -115,14 +121,24 @@ fn stored(line: Line) -> Result<Stored, Fault> {
         }
         head.extend_from_slice(format!("{name}:{value}\n").as_bytes());
     }
+    let endpoint = endpoint_of(&line.endpoint).ok_or_else(|| odd(&format!("the endpoint {}", line.endpoint)))?;
+    if !serde_json::from_str::<Value>(&line.body).is_ok_and(|body| body.is_object()) {
+        return Err(odd("the body is no JSON object"));
+    }
+    let about = About {
+        endpoint,
+        usage: line.usage,
+        model_answered: line.model.map(Into::into),
+        cost: line.cost,
+        tag: line.tag.map(Into::into),
+        ttl: None,
+        is_own_ttl: line.own_time,
+        is_deterministic: line.deterministic,
+    };
     Ok(Stored {
         key: Key(key),
         namespace: line.namespace,
-        endpoint: endpoint_of(&line.endpoint).ok_or_else(|| odd(&format!("the endpoint {}", line.endpoint)))?,
-        model: line.model.map(Into::into),
-        tag: line.tag.map(Into::into),
-        usage: line.usage,
-        cost: line.cost,
+        about,
         stored: line.stored,
         expires: line.expires,
         head,
@@ -131,7 +147,7 @@ fn stored(line: Line) -> Result<Stored, Fault> {
 }
 
 fn odd(what: &str) -> Fault {
-    Fault::Other(format!("not a line of a cache's export: {what}"))
+    Fault::Refused(format!("not a line of a cache's export ({what})"))
 }
 
 fn salt(connection: &Connection) -> Result<Option<Vec<u8>>, Fault> {

@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::fault::Fault;
 use super::file::{self, Identity};
-use super::invalidation::{self, Note, Sweep};
+use super::invalidation::{self, Note, Recent, Sweep};
 use super::queue::{Batch, Job, Order};
 use super::steps::{immediately, in_steps};
 use super::{CLOCK_SLACK, PATIENCE, Shared, admin, books, now, row};
@@ -32,10 +33,13 @@ pub struct Writer {
     writable: bool,
     /// The file that was found broken.
     broken: Option<Identity>,
-    /// The newest invalidation that memory was told of.
-    invalidation: i64,
+    /// The newest invalidation that memory was told of; None: no file was open yet.
+    invalidation: Option<i64>,
+    recent: Recent,
     /// Invalidations whose answers are removed from here.
     sweeps: Vec<Sweep>,
+    /// What the rows may weigh when the eviction that is going on ends.
+    enough: Option<i64>,
     /// When the next maintenance may be due.
     maintain_at: Instant,
     /// What failed, and until when nothing is tried.
@@ -43,9 +47,6 @@ pub struct Writer {
     /// Since when nothing could be written for a lock.
     locked: Option<Instant>,
 }
-
-/// What ledgers say beyond what is in the file; and which of them, with all that each says now.
-type Changes = (Report, Vec<(usize, Report, u64)>);
 
 impl Writer {
     /// Tries to open the file at once, so that its salt is known.
@@ -56,23 +57,24 @@ impl Writer {
             identity: None,
             writable: false,
             broken: None,
-            invalidation: 0,
+            invalidation: None,
+            recent: Recent::default(),
             sweeps: Vec::new(),
+            enough: None,
             maintain_at: begun + TICK,
             resting: None,
             locked: None,
         };
-        if let Err(fault) = writer.round(&mut VecDeque::new()) {
-            writer.failed(&fault);
-        }
+        writer.work(VecDeque::new(), false);
         writer
     }
 
     pub fn run(mut self) {
+        let mut ends = None;
         loop {
             let Batch { jobs, closing } = self.shared.queue.take(TICK);
-            self.work(jobs, closing);
-            if closing {
+            let is_done = self.work(jobs, closing);
+            if closing && (is_done || Instant::now() > *ends.get_or_insert_with(|| Instant::now() + PATIENCE)) {
                 break;
             }
         }
@@ -80,17 +82,14 @@ impl Writer {
         self.shared.connections.gate.end_closing();
     }
 
-    fn work(&mut self, mut jobs: VecDeque<Job>, closing: bool) {
+    /// False: it is to be tried again.
+    fn work(&mut self, mut jobs: VecDeque<Job>, closing: bool) -> bool {
         if let Some((fault, until)) = &self.resting
             && Instant::now() < *until
+            && !closing
         {
-            if self.locked.is_some() && !closing {
-                self.shared.queue.put_back(jobs);
-                std::thread::sleep(TICK / 5);
-            } else {
-                refuse(jobs, fault);
-            }
-            return;
+            refuse(jobs, fault);
+            return true;
         }
         let mut result = self.round(&mut jobs);
         if matches!(result, Err(Fault::Corrupt(None))) {
@@ -101,34 +100,31 @@ impl Writer {
         match result {
             Ok(()) => {
                 self.shared.news.clear();
-                self.locked = None;
+                (self.locked, self.resting) = (None, None);
             }
             Err(Fault::Locked) => {
-                self.shared.note(&Fault::Locked);
+                // Others write as well: that is no fault until it lasts.
                 let since = *self.locked.get_or_insert_with(Instant::now);
-                if closing || since.elapsed() > PATIENCE {
-                    let (orders, others): (VecDeque<_>, VecDeque<_>) =
-                        jobs.into_iter().partition(|job| matches!(job, Job::Order(..)));
+                if since.elapsed() > PATIENCE {
+                    self.shared.note(&Fault::Locked);
+                    let (orders, others) = jobs.into_iter().partition(|job| matches!(job, Job::Order(..)));
                     refuse(orders, &Fault::Locked);
                     jobs = others;
                 }
-                if !closing {
-                    self.shared.queue.put_back(jobs);
-                }
+                self.shared.queue.put_back(jobs);
+                return false;
             }
             Err(fault) => {
                 self.failed(&fault);
                 refuse(jobs, &fault);
             }
         }
+        true
     }
 
     fn failed(&mut self, fault: &Fault) {
         self.shared.note(fault);
         self.resting = Some((fault.clone(), Instant::now() + PAUSE));
-        if *fault == Fault::Locked {
-            return;
-        }
         self.lost(Some(fault));
     }
 
@@ -167,9 +163,13 @@ impl Writer {
             self.follow(connection)?;
             return if refused { Err(Fault::ReadOnly) } else { Ok(()) };
         }
-        let book = self.changes();
-        if !jobs.is_empty() || book.is_some() {
-            self.write(connection, jobs, book)?;
+        let sums = shared.book.take();
+        if !jobs.is_empty() || sums != Report::default() {
+            let written = self.write(connection, jobs, &sums);
+            if written.is_err() {
+                shared.book.give_back(&sums);
+            }
+            written?;
         }
         self.follow(connection)?;
         self.sweep(connection)?;
@@ -183,44 +183,27 @@ impl Writer {
     fn reopen(&mut self) -> Result<Connection, Fault> {
         let shared = &self.shared;
         let salt = *shared.salt.get().unwrap_or(&shared.own_salt);
-        let opened = file::open(&shared.settings.path, &salt, self.broken.take())?;
-        if opened.moved.is_some() {
-            shared.note(&Fault::Corrupt(opened.moved));
+        let mut opened = file::open(&shared.settings.path, &salt, self.broken.take())?;
+        if let Some(moved) = opened.moved.take() {
+            // The answers can be asked for again, the sums cannot.
+            if let Ok(old) = file::connect(&moved) {
+                let _ = immediately(&mut opened.connection, |tables| books::salvage(tables, &old));
+            }
+            shared.note(&Fault::Corrupt(Some(moved)));
         }
         let _ = shared.salt.set(opened.salt);
         let is_other_file = self.identity != opened.identity;
-        if is_other_file || self.invalidation == 0 {
-            self.invalidation = invalidation::newest(&opened.connection)?;
+        if is_other_file || self.invalidation.is_none() {
+            self.invalidation = Some(invalidation::newest(&opened.connection)?);
             self.sweeps.clear();
         }
         self.identity = opened.identity;
         self.writable = opened.writable;
         shared.connections.set_ready(is_other_file);
-        if opened.writable {
-            look_at_clock(&opened.connection, |fault| shared.note(&fault))?;
-        }
         Ok(opened.connection)
     }
 
-    fn changes(&self) -> Option<Changes> {
-        let ledgers = self.shared.ledgers();
-        let mut sum = Report::default();
-        let mut marks = Vec::new();
-        for (at, kept) in ledgers.iter().enumerate() {
-            if let Some((all, seen)) = kept.ledger.all_since(kept.seen) {
-                sum.add(&all.since(&kept.saved));
-                marks.push((at, all, seen));
-            }
-        }
-        (!marks.is_empty()).then_some((sum, marks))
-    }
-
-    fn write(
-        &mut self,
-        connection: &mut Connection,
-        jobs: &mut VecDeque<Job>,
-        book: Option<Changes>,
-    ) -> Result<(), Fault> {
+    fn write(&mut self, connection: &mut Connection, jobs: &mut VecDeque<Job>, sums: &Report) -> Result<(), Fault> {
         let now = now();
         let shared = Arc::clone(&self.shared);
         let namespace = &shared.settings.namespace;
@@ -233,6 +216,7 @@ impl Writer {
         self.follow(&transaction)?;
         for job in jobs.iter() {
             match job {
+                Job::Put(stored) if self.recent.hides(stored) => {}
                 Job::Put(stored) => stored.write(&transaction, now)?,
                 Job::Used(key) => {
                     let mut statement = transaction.prepare_cached("UPDATE entry SET used = ?2 WHERE id = ?1")?;
@@ -253,11 +237,11 @@ impl Writer {
                 }
             }
         }
-        if let Some((sum, _)) = &book {
-            books::add(&transaction, now / 1000, sum)?;
+        if *sums != Report::default() {
+            books::add(&transaction, now / 1000, sums)?;
         }
         transaction.commit()?;
-        self.invalidation = own.unwrap_or(self.invalidation);
+        self.invalidation = own.or(self.invalidation);
         self.sweeps.append(&mut sweeps);
         let mut done = done.into_iter();
         for job in jobs.drain(..) {
@@ -265,31 +249,24 @@ impl Writer {
                 let _ = reply.try_send(Ok(done.next().unwrap_or(0)));
             }
         }
-        if let Some((_, marks)) = book {
-            let mut ledgers = shared.ledgers();
-            // Only this thread takes any out, and new ones come at the end.
-            for (at, all, seen) in marks {
-                if let Some(kept) = ledgers.get_mut(at) {
-                    kept.saved = all;
-                    kept.seen = seen;
-                }
-            }
-            ledgers.retain(|kept| Arc::strong_count(&kept.ledger) > 1 || kept.ledger.all_since(kept.seen).is_some());
-        }
         Ok(())
     }
 
     /// Does in memory what other processes invalidated.
     fn follow(&mut self, connection: &Connection) -> Result<(), Fault> {
         let shared = &self.shared;
-        for (id, note) in invalidation::since(connection, self.invalidation, &shared.settings.namespace)? {
-            self.invalidation = id;
-            match note {
-                Note::Key(key) => shared.memory.remove(&key),
-                Note::Tag(tag) => _ = shared.memory.invalidate_tag(&tag),
+        let after = self.invalidation.unwrap_or(0);
+        for (id, note, at) in invalidation::since(connection, after, &shared.settings.namespace)? {
+            self.invalidation = Some(id);
+            shared.invalidations.fetch_add(1, Ordering::AcqRel);
+            match &note {
+                Note::Key(key) => shared.memory.remove(key),
+                Note::Tag(tag) => _ = shared.memory.invalidate_tag(tag),
                 Note::Everything => shared.memory.clear(),
             }
+            self.recent.add(note, at);
         }
+        self.recent.forget(now());
         Ok(())
     }
 
@@ -305,39 +282,57 @@ impl Writer {
     }
 
     /// Keeps the file within its bound: what was not used for longest goes.
-    fn evict(&self, connection: &mut Connection) -> Result<(), Fault> {
-        let max_bytes = self.shared.settings.max_bytes;
-        if admin::bytes_in_use(connection)? <= max_bytes {
-            return Ok(());
-        }
-        // What memory answered is in use as well, though the file was not asked.
-        let used = self.shared.memory.take_used();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            let mut statement = transaction.prepare_cached("UPDATE entry SET used = ?2 WHERE id = ?1")?;
-            let now = now();
-            for key in used {
-                statement.execute([row::id(&self.shared.settings.namespace, &key), now])?;
+    ///
+    /// Rows that go leave holes in the file's pages, which what comes fills again: the file does not get smaller by them.
+    /// So there is one eviction, and the next when the rows weigh as much again as would fill the file to its bound.
+    fn evict(&mut self, connection: &mut Connection) -> Result<(), Fault> {
+        let max_bytes = self.shared.settings.max_bytes.try_into().unwrap_or(i64::MAX);
+        let evicted_at = format!("evicted at {max_bytes}");
+        let enough = match self.enough {
+            Some(enough) => enough,
+            None => {
+                let in_use = admin::bytes_in_use(connection)?.try_into().unwrap_or(i64::MAX);
+                if in_use <= max_bytes {
+                    return Ok(());
+                }
+                let weight = row::all_weigh(connection)?;
+                if file::number(connection, &evicted_at)?.is_some_and(|at| weight < at) {
+                    return Ok(());
+                }
+                self.note_uses(connection)?;
+                let fits = i128::from(weight) * i128::from(max_bytes) / i128::from(in_use);
+                let fits = i64::try_from(fits).unwrap_or(i64::MAX);
+                file::set_number(connection, &evicted_at, fits)?;
+                // A little more than needed, so that it is not needed again at once.
+                *self.enough.insert(fits - fits / 16)
             }
-        }
-        transaction.commit()?;
-        // A little more than needed, so that it is not needed again at once.
-        let enough = max_bytes - max_bytes / 16;
-        let ended = in_steps(|| {
-            let sql = "DELETE FROM entry WHERE id IN (SELECT id FROM entry ORDER BY used LIMIT ?1)";
-            Ok(admin::bytes_in_use(connection)? <= enough || connection.prepare_cached(sql)?.execute([STEP])? == 0)
-        })?;
-        if !ended {
+        };
+        let ended = in_steps(|| immediately(connection, |tables| row::evict(tables, enough, STEP)))?;
+        if ended {
+            self.enough = None;
+        } else {
             self.shared.queue.hurry();
         }
         Ok(())
     }
 
+    /// What memory answered is in use as well, though the file was not asked.
+    fn note_uses(&self, connection: &mut Connection) -> Result<(), Fault> {
+        let used = self.shared.memory.take_used();
+        immediately(connection, |tables| {
+            let mut statement = tables.prepare_cached("UPDATE entry SET used = ?2 WHERE id = ?1")?;
+            let now = now();
+            for key in used {
+                statement.execute([row::id(&self.shared.settings.namespace, &key), now])?;
+            }
+            Ok(())
+        })
+    }
+
     /// Removes what is too old: answers, invalidations, hours of the ledger. False: there is more to remove.
     fn maintain(&mut self, connection: &mut Connection) -> Result<bool, Fault> {
         let now = now();
-        let done = "SELECT value FROM meta WHERE name = 'maintained'";
-        let done: Option<i64> = connection.prepare_cached(done)?.query_row((), |row| row.get(0)).optional()?;
+        let done = file::number(connection, "maintained")?;
         if done.is_some_and(|done| done <= now && done + MAINTENANCE > now) {
             return Ok(true);
         }
@@ -350,7 +345,7 @@ impl Writer {
         }
         let orphan = immediately(connection, |tables| {
             books::fold(tables, now / 1000)?;
-            tables.execute("INSERT OR REPLACE INTO meta VALUES ('maintained', ?1)", [now])?;
+            file::set_number(tables, "maintained", now)?;
             invalidation::maintain(tables, now)
         })?;
         if self.sweeps.is_empty() {
@@ -364,8 +359,7 @@ impl Writer {
 /// from the future are, and those whose age matters go.
 fn look_at_clock(connection: &Connection, note: impl FnOnce(Fault)) -> Result<(), Fault> {
     let now = now();
-    let mut select = connection.prepare_cached("SELECT value FROM meta WHERE name = 'clock'")?;
-    let latest: i64 = select.query_row((), |row| row.get(0)).optional()?.unwrap_or(0);
+    let latest = file::number(connection, "clock")?.unwrap_or(0);
     if latest > now + CLOCK_SLACK {
         note(Fault::Clock);
         let future = now + CLOCK_SLACK;
@@ -373,7 +367,7 @@ fn look_at_clock(connection: &Connection, note: impl FnOnce(Fault)) -> Result<()
         connection.execute("UPDATE entry SET used = ?1 WHERE used > ?1", [now])?;
     }
     if latest + 1000 < now || latest > now + CLOCK_SLACK {
-        connection.execute("INSERT OR REPLACE INTO meta VALUES ('clock', ?1)", [now])?;
+        file::set_number(connection, "clock", now)?;
     }
     Ok(())
 }
