@@ -1,8 +1,9 @@
 """`make soak`: one cache file under many processes, kills, forks and full disks at random; at the end the books agree.
 
 What the upstream billed, what the ledger in the file says and what the cache serves are compared, to the last call and
-the last unit of money. A killed process may lose its last second, and nothing else may be lost. One process lives from
-the beginning to the end and says how its memory grew. SECONDS says how long (600); SEED repeats a run.
+the last unit of money; nobody may be told that the file is locked, and the strict only that the disk is full. A killed
+process may lose its last second, and nothing else may be lost. One process lives from the beginning to the end and says
+how its memory grew. SECONDS says how long (600); SEED repeats a run. What the processes do is in `soak_worker.py`.
 
 The disk is really full from time to time where this may mount one (as root, on Linux); elsewhere, and besides, a limit
 of the process plays that.
@@ -40,59 +41,6 @@ COST = Decimal("0.000015")
 WARM_UP = 20_000
 DISK_BYTES = 64 << 20
 POLICY: dict[str, Any] = {"models": {"test-model": PRICE}}
-
-WORKER = """
-import json, os, random, resource, sys, time, warnings
-warnings.simplefilter("ignore")
-import farthing
-url, path, seconds, least, kind = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
-policy = json.loads(sys.argv[6])
-cache = {"path": path, "max_bytes": 400_000, "max_disk_bytes": %d}
-client = farthing.OpenAI(base_url=url, api_key="k", max_retries=0, policy={"cache": cache, **policy})
-rng = random.Random(os.urandom(8))
-def ask():
-    question = f"{rng.randrange(%d)}"
-    chance = rng.random()
-    # Most calls may be answered by the cache; some ask anew, some leave it out.
-    mode = "refresh" if chance < 0.01 else "off" if chance < 0.015 else None
-    with farthing.options(**({"cache": mode} if mode else {})):
-        made = client.chat.completions.create(model="test-model", messages=[{"role": "user", "content": question}],
-                                              extra_headers={"idempotency-key": str(os.getpid())})
-    said = made.choices[0].message.content
-    assert said.split(" ", 1)[0] == question, (question, said[:20])
-def memory():
-    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() if sys.platform == "linux" else 0
-def written():
-    for attempt in range(200):
-        try:
-            return client.cache.flush()
-        except farthing.CacheError:
-            time.sleep(0.1)
-    raise SystemExit("the file could not be written for 20 seconds")
-ask()
-end = time.time() + seconds
-count = warm = 0
-while time.time() < end or count < least:
-    ask()
-    count += 1
-    if count == %d:
-        warm = memory()
-    if kind == "limited" and count %% 200 == 0:
-        size = os.path.getsize(path)
-        soft = size if rng.random() < 0.5 else resource.RLIM_INFINITY
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
-    elif kind == "forking" and rng.random() < 0.0005:
-        pid = os.fork()
-        if pid == 0:
-            for _ in range(20): ask()
-            written()
-            os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0, "a forked child failed"
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-grown = memory() - warm if warm else 0
-written()
-print(count, grown)
-""" % (MOST_BYTES, QUESTIONS, WARM_UP)  # noqa: UP031 - the text is full of braces
 
 
 @contextmanager
@@ -172,8 +120,18 @@ def main() -> None:
         end = time.monotonic() + seconds
 
         def begin(kind: str, lives: float, least: int = 0) -> subprocess.Popen[str]:
-            arguments = [upstream.url, str(path), str(lives), str(least), kind, json.dumps(POLICY)]
-            return subprocess.Popen([sys.executable, "-c", WORKER, *arguments], stdout=subprocess.PIPE, text=True)
+            cache = {"path": str(path), "max_bytes": 400_000, "max_disk_bytes": MOST_BYTES}
+            task = {
+                "url": upstream.url,
+                "policy": {"cache": cache, "strict": kind == "strict", **POLICY},
+                "kind": kind,
+                "seconds": lives,
+                "least": least,
+                "warm_up": WARM_UP,
+                "questions": QUESTIONS,
+            }
+            command = [sys.executable, str(HERE / "soak_worker.py"), json.dumps(task)]
+            return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
         def said(process: subprocess.Popen[str]) -> tuple[int, int]:
             out, _ = process.communicate()
@@ -188,7 +146,7 @@ def main() -> None:
             while len(running) < 5 and time.monotonic() < end:
                 left = max(end - time.monotonic(), 1)
                 dies = time.monotonic() + rng.uniform(1, 8) if rng.random() < 0.5 else float("inf")
-                kind = rng.choice(["plain", "forking", "limited"])
+                kind = rng.choice(["plain", "forking", "limited", "strict"])
                 running.append((begin(kind, rng.uniform(min(5, left), left)), dies))
             time.sleep(0.05)
             if own_disk:

@@ -410,7 +410,7 @@ def test_export_and_import(upstream: Upstream, path: Path, tmp_path: Path) -> No
     sql(other, "UPDATE meta SET value = randomblob(32) WHERE name = 'salt'")
     with pytest.raises(AssertionError, match="another salt"):
         cli("cache", other, "import", "-", given=lines)
-    with pytest.raises(AssertionError, match="not a line"):
+    with pytest.raises(AssertionError, match="its first line has no salt"):
         cli("cache", copy, "import", "-", given='{"key": 1}')
 
 
