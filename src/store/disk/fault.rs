@@ -30,6 +30,8 @@ pub enum Fault {
     Forked,
     /// What the command line was asked for cannot be done.
     Refused(String),
+    /// The path is a folder, or a device.
+    NoFile,
     Other(String),
 }
 
@@ -48,7 +50,7 @@ impl Fault {
             Self::Clock => "cache file: clock set back",
             Self::Overflow => "cache file: too slow",
             Self::Forked => "cache file: forked",
-            Self::Refused(_) | Self::Other(_) => "cache file: failed",
+            Self::Refused(_) | Self::NoFile | Self::Other(_) => "cache file: failed",
         }
     }
 
@@ -96,8 +98,11 @@ impl Fault {
                 "the cache file is not used in this process: it was forked while the file was in use",
                 "fork by os.fork or multiprocessing, and not while the file is locked by another program",
             ),
+            Self::NoFile => ("the path of the cache file is not that of a file", "name a file"),
             Self::Refused(what) => return format!("{what}: {path}"),
-            Self::Other(error) => return format!("the cache file failed ({error}): {path}"),
+            Self::Other(error) => {
+                return format!("the cache file failed ({error}): {path}\nhint: look at its disk and its folder");
+            }
         };
         format!("{what}: {path}\nhint: {hint}")
     }

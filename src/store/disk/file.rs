@@ -149,7 +149,7 @@ fn make_file(path: &Path) -> Result<(), Fault> {
     match options.open(path) {
         Ok(_) => Ok(()),
         Err(_) if path.is_file() => Ok(()),
-        Err(_) if path.exists() => Err(Fault::Other("it is not a file".to_owned())),
+        Err(_) if path.exists() => Err(Fault::NoFile),
         Err(error) => Err(error.into()),
     }
 }

@@ -180,6 +180,8 @@ impl DiskStore {
                 shared.hits.fetch_add(1, Ordering::Relaxed);
                 Some(entry)
             }
+            // A miss; when it lasts, the writer says so.
+            Err(Fault::Locked) => None,
             Err(fault) => {
                 shared.note(&fault);
                 match fault {

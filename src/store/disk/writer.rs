@@ -243,6 +243,8 @@ impl Writer {
         transaction.commit()?;
         self.invalidation = own.or(self.invalidation);
         self.sweeps.append(&mut sweeps);
+        // Before anybody hears that it is done.
+        shared.news.clear();
         let mut done = done.into_iter();
         for job in jobs.drain(..) {
             if let Job::Order(_, reply) = job {
