@@ -113,6 +113,17 @@ def test_azure(face: Face, upstream: Upstream) -> None:
     assert upstream.seen[0].headers["api-key"] == "k"
 
 
+def test_azures_key_goes_as_the_sdk_sends_it(face: Face, upstream: Upstream) -> None:
+    """Also when the default headers have one of that name: which of them wins, the SDK decides."""
+    ends = {"azure_endpoint": upstream.url.removesuffix("/v1"), "api_version": "2024-10-21", "api_key": "k"}
+    for module, policy in ((openai, {}), (farthing, {"policy": {"cache": False}})):
+        kind: Any = module.AsyncAzureOpenAI if face.is_async else module.AzureOpenAI
+        for more in ({}, {"default_headers": {"api-key": "another"}}):
+            face.chat(kind(**ends, **policy, **more))
+    sent = [seen.headers["api-key"] for seen in upstream.seen]
+    assert sent[2:] == sent[:2]
+
+
 def test_aliases(face: Face, upstream: Upstream) -> None:
     policy = {"aliases": {"chat": "real-model"}, "cache": {"name": upstream.url}}
     client = face.client(upstream, policy=policy)
