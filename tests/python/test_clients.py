@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,16 @@ def test_the_classes_are_the_sdks(name: str) -> None:
     for method in ("__init__", "copy", "with_options"):
         mine, original = inspect.signature(getattr(ours, method)), inspect.signature(getattr(theirs, method))
         assert list(mine.parameters) == [*original.parameters, "policy"]
+
+
+@pytest.mark.parametrize("version", ["0.28.1", "1.109.1", "2.30.0", "4.0.0"])
+def test_another_sdk_is_refused_by_name(version: str) -> None:
+    """Before anything that such a version may not have is asked for; `make versions` does it with real ones."""
+    older = "import openai, sys; openai.__version__ = sys.argv[1]; sys.modules['openai._base_client'] = None; "
+    command = [sys.executable, "-c", older + "from farthing import OpenAI", version]
+    said = subprocess.run(command, capture_output=True, text=True).stderr
+    assert f"UnsupportedSDKError: farthing cannot sit on this version of the OpenAI SDK in openai: {version}" in said
+    assert said.rstrip().endswith('hint: pip install "openai>=2.31,<4"')
 
 
 def test_the_headers_are_the_sdks(face: Face, upstream: Upstream) -> None:
