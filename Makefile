@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
+WHEELS := target/wheels-test
+WHEEL := $(VENV)/.wheel
 SOURCES := $(shell find src -type f) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python lint bench conformance soak clean
+.PHONY: demo test test-rust test-python lint bench conformance versions wheel licences soak clean
 
 demo: $(VENV)/.demo ## the main job: two bills side by side, from real models
 	$(BIN)/farthing demo
@@ -43,13 +45,29 @@ bench: $(VENV)/.demo
 	$(BIN)/maturin build --quiet --release --out target/wheels
 	$(BIN)/python benches/bench.py $(ARGS)
 
-# The OpenAI SDK's own tests against farthing's classes; in an environment of its own, because they need much.
-CONFORMANCE := ../shared/conformance/run
-conformance: $(CORE)
-	@test -x $(CONFORMANCE) || { echo "skipped: $(CONFORMANCE) is not beside this clone"; exit 0; }; \
-	$(PYTHON) -m venv $(VENV)/conformance && \
-	$(VENV)/conformance/bin/python -m pip install --quiet . && \
-	INSTALL=1 MODULE=farthing PYTHON=$(CURDIR)/$(VENV)/conformance/bin/python $(CONFORMANCE) core
+# The OpenAI SDK's own tests against farthing's classes; in an environment of its own, because they need much. The kit is
+# not part of the repository. ARGS="--set full" takes all tests, and an hour.
+CONFORMANCE ?= ../shared/conformance
+conformance: $(WHEEL)
+	$(BIN)/python scripts/conformance.py $(CONFORMANCE) $(WHEELS)/*.whl $(ARGS)
+
+# Other versions of openai and of Python; ARGS=--quick for what CI runs.
+versions: $(WHEEL)
+	$(BIN)/python scripts/versions.py $(WHEELS)/*.whl $(ARGS)
+
+# What is published: it runs on systems as old as the name of the wheel says, wherever it was built. The C compiler and
+# linker for that come from PyPI.
+wheel: $(VENV)/.publish
+	rm -rf dist
+	PATH=$(CURDIR)/$(VENV)/publish/bin:$$PATH maturin build --release --locked --zig --compatibility manylinux_2_28 --out dist
+	$(VENV)/publish/bin/auditwheel show dist/*.whl
+	$(PYTHON) scripts/check_wheel.py dist/*.whl
+
+# THIRD-PARTY.md says what is linked, and under which licences; one that about.toml does not accept is an error. Needs
+# cargo-about: cargo install cargo-about --locked --features cli
+licences:
+	cargo fetch --locked
+	cargo about generate --locked --offline --features python --fail about.hbs --output-file THIRD-PARTY.md
 
 # A release build is what users run; tests take the quicker one.
 $(VENV)/.demo: $(VENV)/.dev $(SOURCES)
@@ -61,6 +79,18 @@ $(CORE): $(VENV)/.dev $(SOURCES)
 	$(BIN)/maturin develop --quiet --extras local
 	touch $@
 	rm -f $(VENV)/.demo
+
+# The quicker build as a wheel, for environments of their own.
+$(WHEEL): $(CORE)
+	rm -rf $(WHEELS)
+	$(BIN)/maturin build --quiet --out $(WHEELS)
+	touch $@
+
+$(VENV)/.publish: pyproject.toml
+	$(PYTHON) -m venv $(VENV)/publish
+	$(VENV)/publish/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)/publish/bin/python -m pip install --quiet --group wheel
+	touch $@
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import openai
 
+from . import sdk  # noqa: F401 first: what follows needs insides that other versions do not have
+
+# isort: split
 from . import _core, transport
-from .exceptions import FarthingWarning, UnsupportedSDKError, explain
+from .exceptions import FarthingWarning, explain
 from .ledger import Savings
 from .policy import Policy
 from .receipts import Receipt, last_receipt
@@ -31,22 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"]
 
 _T = TypeVar("_T")
-
-
-def _check_version(version: str) -> None:
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if not (2, 31) <= numbers < (4, 0):
-        raise UnsupportedSDKError(
-            explain(
-                "farthing does not know this version of the OpenAI SDK",
-                where="openai",
-                value=version,
-                hint='pip install "openai>=2.31,<4"',
-            )
-        )
-
-
-_check_version(openai.__version__)
 
 
 def _init(
@@ -81,10 +68,10 @@ def _with_policy(original: Callable[..., Any], ours: Callable[..., Any]) -> Call
 
 def _face(kind: type[_T]) -> type[_T]:
     """Gives a client class, made of a mixin and an SDK class, the SDK's signatures with `policy=`."""
-    sdk: Any = kind.__bases__[1]
+    original: Any = kind.__bases__[1]
     face: Any = kind
-    face.__init__ = _with_policy(sdk.__init__, _init)
-    face.copy = face.with_options = _with_policy(sdk.copy, _copy)
+    face.__init__ = _with_policy(original.__init__, _init)
+    face.copy = face.with_options = _with_policy(original.copy, _copy)
     return kind
 
 

@@ -6,6 +6,7 @@ something about the client changes (`src/py/guard.rs` compares). Nothing is look
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ from openai._types import NotGiven, Omit
 
 from . import _core
 from .call_options import PREFIX, Options, from_headers
-from .routes import PROBES, Route, owner_of, route_of
+from .routes import PROBES, Route, is_dynamic, owner_of, route_of
 
 __all__ = ["ABSENT", "IGNORED_HEADERS", "Placed", "place_of"]
 
@@ -112,6 +113,9 @@ def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
     options = FinalRequestOptions.construct(
         method="post", url=kind.path, json_data={"model": model or "model"}, security={"bearer_auth": True}
     )
+    options = _prepared(client, options)
+    if options is None:
+        return None
     built = client._build_request(options)
     owner, _ = owner_of(client, route)
     http: Any = client._client
@@ -144,6 +148,23 @@ def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
     ours = {name: value for name, value in client.default_headers.items() if name.lower().startswith(PREFIX)}
     sends = route is Route.RUST and os.environ.get("FARTHING_L2") != "off"
     return place, sends, from_headers(ours) if ours else None
+
+
+def _prepared(client: Any, options: Any) -> Any:
+    """The SDK's own preparation: Azure's key is put in there, by some versions nowhere else. None: only the SDK can."""
+    if is_dynamic(client):
+        return options
+    try:
+        made = client._prepare_options(options)
+        if inspect.iscoroutine(made):
+            made.send(None)
+            made.close()  # it waits for something
+            return None
+        return made
+    except StopIteration as done:
+        return done.value
+    except Exception:  # raised again where the user expects it: when the SDK does the same
+        return None
 
 
 _whole: dict[type, bool] = {}

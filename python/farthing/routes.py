@@ -17,7 +17,7 @@ from openai import _base_client
 
 from . import _core
 
-__all__ = ["HTTPX", "PROBES", "Route", "endpoint_of", "httpx_of", "owner_of", "route_of"]
+__all__ = ["HTTPX", "PROBES", "Route", "endpoint_of", "httpx_of", "is_dynamic", "owner_of", "route_of"]
 
 HTTPX: Any = importlib.import_module("httpx2" if hasattr(_base_client, "httpx2") else "httpx")
 """The http library that the installed SDK is made with."""
@@ -85,7 +85,7 @@ def route_of(client: Any) -> Route:
     # A closed client raises, and that is the SDK's to do.
     if http.is_closed or not _is_real(http):
         return Route.UNSEEN
-    if type(http) not in _SDK_MADE or os.environ.get("FARTHING_HTTP") == "sdk" or _is_dynamic(client):
+    if type(http) not in _SDK_MADE or os.environ.get("FARTHING_HTTP") == "sdk" or is_dynamic(client):
         return Route.SDK_CLIENT
     # Whom to trust is said in the environment, and httpx reads it in its own way.
     if client._base_url.scheme == "https" and (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
@@ -100,7 +100,7 @@ def route_of(client: Any) -> Route:
 
 def owner_of(client: Any, route: Route) -> tuple[bytes, bool]:
     """What sets this client's answers apart beyond its headers, and whether the engine owns the retries."""
-    if _is_dynamic(client):
+    if is_dynamic(client):
         # Its credentials are made below us: no header says whose answers these are, and only the SDK can renew them.
         return _owner(client), False
     if route is Route.SDK_CLIENT and type(client._client) not in _SDK_MADE:
@@ -109,7 +109,8 @@ def owner_of(client: Any, route: Route) -> tuple[bytes, bool]:
     return b"", True
 
 
-def _is_dynamic(client: Any) -> bool:
+def is_dynamic(client: Any) -> bool:
+    """Whether the SDK makes credentials for each request, below `request()`."""
     return (
         getattr(client, "workload_identity", None) is not None or getattr(client, "_provider_runtime", None) is not None
     )

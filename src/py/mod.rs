@@ -31,7 +31,9 @@ use pyo3::prelude::*;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[pymodule]
+// What only one thread at a time may touch counts on the GIL in more than one place (deliver.rs, clone.rs), and no
+// free-threaded interpreter has run it yet.
+#[pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
     use super::build::Builder;

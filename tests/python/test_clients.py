@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,16 @@ def test_the_classes_are_the_sdks(name: str) -> None:
     for method in ("__init__", "copy", "with_options"):
         mine, original = inspect.signature(getattr(ours, method)), inspect.signature(getattr(theirs, method))
         assert list(mine.parameters) == [*original.parameters, "policy"]
+
+
+@pytest.mark.parametrize("version", ["0.28.1", "1.109.1", "2.30.0", "4.0.0"])
+def test_another_sdk_is_refused_by_name(version: str) -> None:
+    """Before anything that such a version may not have is asked for; `make versions` does it with real ones."""
+    older = "import openai, sys; openai.__version__ = sys.argv[1]; sys.modules['openai._base_client'] = None; "
+    command = [sys.executable, "-c", older + "from farthing import OpenAI", version]
+    said = subprocess.run(command, capture_output=True, text=True).stderr
+    assert f"UnsupportedSDKError: farthing cannot sit on this version of the OpenAI SDK in openai: {version}" in said
+    assert said.rstrip().endswith('hint: pip install "openai>=2.31,<4"')
 
 
 def test_the_headers_are_the_sdks(face: Face, upstream: Upstream) -> None:
@@ -111,6 +123,17 @@ def test_azure(face: Face, upstream: Upstream) -> None:
     assert [outcome(m) for m in made] == ["miss", "hit", "hit", "miss"]
     assert upstream.seen[0].path == "/openai/deployments/deployment/chat/completions?api-version=2024-10-21"
     assert upstream.seen[0].headers["api-key"] == "k"
+
+
+def test_azures_key_goes_as_the_sdk_sends_it(face: Face, upstream: Upstream) -> None:
+    """Also when the default headers have one of that name: which of them wins, the SDK decides."""
+    ends = {"azure_endpoint": upstream.url.removesuffix("/v1"), "api_version": "2024-10-21", "api_key": "k"}
+    for module, policy in ((openai, {}), (farthing, {"policy": {"cache": False}})):
+        kind: Any = module.AsyncAzureOpenAI if face.is_async else module.AzureOpenAI
+        for more in ({}, {"default_headers": {"api-key": "another"}}):
+            face.chat(kind(**ends, **policy, **more))
+    sent = [seen.headers["api-key"] for seen in upstream.seen]
+    assert sent[2:] == sent[:2]
 
 
 def test_aliases(face: Face, upstream: Upstream) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,16 @@ def test_the_files_that_the_path_names() -> None:
     known = {str(path.relative_to(ROOT)) for top in ("src", "python", "scripts") for path in (ROOT / top).rglob("*.*")}
     for name in set(re.findall(r"`([\w/]+\.(?:py|rs|json))`", text)):
         assert any(path == name or path.endswith("/" + name) for path in known), name
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="needs cargo")
+def test_the_licences_of_all_that_is_linked() -> None:
+    """After a change of Cargo.lock: `make licences`."""
+    tree = "cargo tree --locked --features python --edges normal,no-proc-macro --prefix none --format {p}"
+    listed = subprocess.run(tree.split(), cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    linked = {tuple(line.split()[:2]) for line in listed.splitlines() if not line.startswith("farthing ")}
+    text = (ROOT / "THIRD-PARTY.md").read_text("utf-8")
+    missing = [
+        f"{name} {version}" for name, version in linked if f"\n- {name} {version.removeprefix('v')}\n" not in text
+    ]
+    assert len(linked) > 50 and not missing, missing

@@ -637,9 +637,10 @@ def test_a_slow_upstream_is_a_read_timeout_all_the_same(face: Face, upstream: Up
     for plain in (True, False):
         client = face.client(upstream, plain=plain, timeout=httpx.Timeout(30, read=0.5))
         stream = begin(face, client, mode)
-        with pytest.raises(openai.APIError) as caught:
+        # openai before 3.14 lets the http library's error through, whose words are its own.
+        with pytest.raises((openai.APIError, httpx.TransportError)) as caught:
             face.items(stream)
-        results.append((type(caught.value), str(caught.value)))
+        results.append((type(caught.value), isinstance(caught.value, openai.APIError) and str(caught.value)))
     assert results[1] == results[0]
 
 
