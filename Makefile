@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 SOURCES := $(shell find src -type f) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python lint bench conformance soak clean
+.PHONY: demo test test-rust test-python lint bench conformance watchers soak clean
 
 demo: $(VENV)/.demo ## the main job: two bills side by side, from real models
 	$(BIN)/farthing demo
@@ -50,6 +50,13 @@ conformance: $(CORE)
 	$(PYTHON) -m venv $(VENV)/conformance && \
 	$(VENV)/conformance/bin/python -m pip install --quiet . && \
 	INSTALL=1 MODULE=farthing PYTHON=$(CURDIR)/$(VENV)/conformance/bin/python $(CONFORMANCE) core
+
+# Tracers of the SDK, in an environment of their own, because they need much.
+watchers: $(CORE)
+	$(PYTHON) -m venv $(VENV)/watchers
+	$(VENV)/watchers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)/watchers/bin/python -m pip install --quiet --group watchers
+	PYTHONPATH=python $(VENV)/watchers/bin/python -m pytest tests/python/test_watchers.py
 
 # A release build is what users run; tests take the quicker one.
 $(VENV)/.demo: $(VENV)/.dev $(SOURCES)
