@@ -8,7 +8,7 @@ WHEELS := target/wheels-test
 WHEEL := $(VENV)/.wheel
 SOURCES := $(shell find src -type f) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python lint bench conformance versions wheel licences soak clean
+.PHONY: demo test test-rust test-python lint bench conformance versions wheel licences watchers soak clean
 
 demo: $(VENV)/.demo ## the main job: two bills side by side, from real models
 	$(BIN)/farthing demo
@@ -68,6 +68,13 @@ wheel: $(VENV)/.publish
 licences:
 	cargo fetch --locked
 	cargo about generate --locked --offline --features python --fail about.hbs --output-file THIRD-PARTY.md
+
+# Tracers of the SDK, in an environment of their own, because they need much.
+watchers: $(CORE)
+	$(PYTHON) -m venv $(VENV)/watchers
+	$(VENV)/watchers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)/watchers/bin/python -m pip install --quiet --group watchers
+	PYTHONPATH=python $(VENV)/watchers/bin/python -m pytest tests/python/test_watchers.py
 
 # A release build is what users run; tests take the quicker one.
 $(VENV)/.demo: $(VENV)/.dev $(SOURCES)

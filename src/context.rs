@@ -99,6 +99,8 @@ pub struct Context {
     pub tag: Option<Arc<str>>,
     /// The caller has looked for the answer on disk, just now.
     pub looked_on_disk: bool,
+    /// It may wait for an equal call in flight. Not a caller that stands in the way of that one's event loop.
+    pub joins: bool,
     /// Counts what [`Self::spawn`] spawns; None when nobody asks.
     pub tasks: Option<Arc<Tasks>>,
 }

@@ -23,6 +23,7 @@ from .exceptions import FarthingWarning, explain
 from .ledger import Savings
 from .policy import Policy
 from .receipts import Receipt, last_receipt
+from .seams import resource
 from .session import CacheControl, Session
 
 if TYPE_CHECKING:
@@ -113,19 +114,19 @@ class _Mixin:
 class _SyncMixin(_Mixin):
     if not TYPE_CHECKING:
 
-        @cached_property
+        @resource
         def chat(self):
             from .resources.chat import Chat
 
             return Chat(self)
 
-        @cached_property
+        @resource
         def responses(self):
             from .resources.responses import Responses
 
             return Responses(self)
 
-        @cached_property
+        @resource
         def embeddings(self):
             from .resources.embeddings import Embeddings
 
@@ -148,19 +149,19 @@ class _SyncMixin(_Mixin):
 class _AsyncMixin(_Mixin):
     if not TYPE_CHECKING:
 
-        @cached_property
+        @resource
         def chat(self):
             from .resources.chat import AsyncChat
 
             return AsyncChat(self)
 
-        @cached_property
+        @resource
         def responses(self):
             from .resources.responses import AsyncResponses
 
             return AsyncResponses(self)
 
-        @cached_property
+        @resource
         def embeddings(self):
             from .resources.embeddings import AsyncEmbeddings
 

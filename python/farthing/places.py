@@ -17,7 +17,7 @@ from openai._types import NotGiven, Omit
 
 from . import _core
 from .call_options import PREFIX, Options, from_headers
-from .routes import PROBES, Route, is_dynamic, owner_of, route_of
+from .routes import Route, is_dynamic, owner_of, probes_of, route_of
 
 __all__ = ["ABSENT", "IGNORED_HEADERS", "Placed", "place_of"]
 
@@ -96,19 +96,21 @@ def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any]) -> Placed |
         if found[0].holds():
             return found
         places.clear()
-    made = _make(client, kind, model)
+    made = _make(resource, kind, model)
     if made is not None and len(places) < 100:
         places[model] = made
     return made
 
 
-def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
+def _make(resource: Any, kind: Any, model: str | None) -> Placed | None:
+    client = resource._client
     if client._strict_response_validation or getattr(client, "_api_key_provider", None) is not None:
         return None
     if getattr(client, "_azure_ad_token_provider", None) is not None or getattr(client, "_azure_ad_token", None):
         return None
     route = route_of(client)
-    if route is Route.UNSEEN or not _is_whole(type(client)):
+    # The resource took the client's method when it was made: a mock may have been there then.
+    if route is Route.UNSEEN or not _is_whole(type(client)) or resource._post != client.post:
         return None
     options = FinalRequestOptions.construct(
         method="post", url=kind.path, json_data={"model": model or "model"}, security={"bearer_auth": True}
@@ -120,7 +122,7 @@ def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
     owner, _ = owner_of(client, route)
     http: Any = client._client
     hooks = getattr(http, "_event_hooks", {})
-    watched = [(vars(client), _CLIENT), (vars(http), _HTTP)]
+    watched = [(vars(client), _CLIENT), (vars(http), _HTTP), (vars(resource), ("_post",))]
     # The user's own dicts, if they gave any: what they put in later is sent too.
     for own in (client._custom_headers, client._custom_query):
         if type(own) is dict:
@@ -139,7 +141,7 @@ def _make(client: Any, kind: Any, model: str | None) -> Placed | None:
         owner,
         str(built.url),
         [(name, value) for name, value in built.headers.raw if name.lower() != b"content-length"],
-        PROBES,
+        probes_of(client),
         watched,
         empty if route is Route.RUST else [],
     )

@@ -11,44 +11,40 @@ import itertools
 import os
 import weakref
 from enum import Enum
+from types import FunctionType
 from typing import Any
 
+import openai
 from openai import _base_client
 
 from . import _core
 
-__all__ = ["HTTPX", "PROBES", "Route", "endpoint_of", "httpx_of", "is_dynamic", "owner_of", "route_of"]
+__all__ = ["HTTPX", "Route", "endpoint_of", "httpx_of", "is_dynamic", "is_sdk_function", "owner_of", "probes_of", "route_of"]
 
 HTTPX: Any = importlib.import_module("httpx2" if hasattr(_base_client, "httpx2") else "httpx")
 """The http library that the installed SDK is made with."""
 
-_CORE: Any = importlib.import_module("httpcore2" if HTTPX.__name__ == "httpx2" else "httpcore")
-
-PROBES = _core.Probes(
-    [
-        (owner, name)
-        for owner, name in (
-            (HTTPX.Client, "send"),
-            (HTTPX.Client, "_transport_for_url"),
-            (HTTPX.AsyncClient, "send"),
-            (HTTPX.AsyncClient, "_transport_for_url"),
-            (HTTPX.HTTPTransport, "handle_request"),
-            (HTTPX.AsyncHTTPTransport, "handle_async_request"),
-            (_CORE.ConnectionPool, "handle_request"),
-            (_CORE.AsyncConnectionPool, "handle_async_request"),
-            (_base_client.SyncAPIClient, "request"),
-            (_base_client.AsyncAPIClient, "request"),
-            (_base_client.SyncAPIClient, "post"),
-            (_base_client.AsyncAPIClient, "post"),
-        )
-        if name in vars(owner)
-    ]
-)
-"""Attributes that a mock or a tracer replaces, as they were when farthing was imported."""
+_PATCHED = {
+    "": (
+        ("Client", "send"),
+        ("Client", "_transport_for_url"),
+        ("AsyncClient", "send"),
+        ("AsyncClient", "_transport_for_url"),
+        ("HTTPTransport", "handle_request"),
+        ("AsyncHTTPTransport", "handle_async_request"),
+    ),
+    "core": (("ConnectionPool", "handle_request"), ("AsyncConnectionPool", "handle_async_request")),
+    "aiohttp": (("ClientSession", "_request"),),
+}
+"""What mocks, recorders and tracers replace, in httpx, in httpcore and in aiohttp."""
+_METHODS = ("post", "request")
+"""What they replace in the SDK's clients."""
 
 _SDK_MADE = (_base_client.SyncHttpxClientWrapper, _base_client.AsyncHttpxClientWrapper)
 _ENDPOINTS = (("/chat/completions", "chat"), ("/responses", "responses"), ("/embeddings", "embeddings"))
+_SDK_FOLDER = os.path.dirname(openai.__file__)
 _numbers = itertools.count(1)
+_probes: dict[tuple[Any, bool], _core.Probes] = {}
 _owners: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
 
 
@@ -77,9 +73,64 @@ def httpx_of(client: Any) -> Any:
     return HTTPX
 
 
+def is_sdk_function(function: Any) -> bool:
+    """Whether it is what the SDK came with: not a mock, not a tracer's wrapper around it."""
+    return _is_from(function, _SDK_FOLDER)
+
+
+def _is_from(function: Any, folder: str) -> bool:
+    return type(function) is FunctionType and function.__code__.co_filename.startswith(folder + os.sep)
+
+
+def _patched(client: Any) -> list[tuple[Any, str]]:
+    """What a mock or a tracer may replace below this client."""
+    httpx, transport = httpx_of(client), getattr(client._client, "_transport", None)
+    modules = [("", httpx), ("core", importlib.import_module(httpx.__name__.replace("httpx", "httpcore")))]
+    if _is_aiohttp(transport):
+        modules.append(("aiohttp", importlib.import_module("aiohttp")))
+    known = [(getattr(module, owner), name) for kind, module in modules for owner, name in _PATCHED[kind]]
+    return [(owner, name) for owner, name in known if hasattr(owner, name)]
+
+
+def _http_probes(client: Any) -> _core.Probes | None:
+    """None while a patch is in place, and for as long as one is that was there before farthing."""
+    key = (httpx_of(client), _is_aiohttp(getattr(client._client, "_transport", None)))
+    known = _probes.get(key)
+    if known is None:
+        places = _patched(client)
+        for owner, name in places:
+            folder = os.path.dirname(importlib.import_module(owner.__module__.partition(".")[0]).__file__ or "")
+            if not _is_from(getattr(owner, name), folder):
+                return None
+        known = _probes[key] = _core.Probes(places)
+    return known
+
+
+def probes_of(client: Any) -> _core.Probes:
+    """For a client with a route: tells whether somebody has patched what is below it since."""
+    kind = type(client)
+    return _core.Probes([*_patched(client), *((kind, name) for name in _METHODS)])
+
+
+def _is_patched(client: Any) -> bool:
+    probes = _http_probes(client)
+    if probes is None or probes.changed() or any(name in vars(client) for name in ("_send_request", *_METHODS)):
+        return True
+    for kind in type(client).__mro__:
+        for name in _METHODS:
+            method = vars(kind).get(name)
+            if method is None:
+                continue
+            # A subclass of the user's may have a method of its own; what stands in the SDK's classes is the SDK's.
+            own = kind.__module__.partition(".")[0] in (openai.__name__, __package__)
+            if not (is_sdk_function(method) if own else type(method) is FunctionType):
+                return True
+    return False
+
+
 def route_of(client: Any) -> Route:
     """Who sends for this client, now: patches come and go."""
-    if PROBES.changed() or "_send_request" in vars(client) or "request" in vars(client) or "post" in vars(client):
+    if _is_patched(client):
         return Route.UNSEEN
     http = client._client
     # A closed client raises, and that is the SDK's to do.
@@ -124,23 +175,31 @@ def _owner(thing: Any) -> bytes:
 
 
 def _is_real(http: Any) -> bool:
-    """Whether this http client has a transport that goes to the network: a stock one, or aiohttp's."""
+    """Whether this http client goes to the network, whichever of its transports it takes."""
     if any(name in vars(http) for name in ("send", "_transport_for_url", "_send_single_request")):
         return False
-    transport = getattr(http, "_transport", None)
-    for kind in type(transport).__mro__:
-        root = kind.__module__.partition(".")[0]
-        if root in ("httpx", "httpx2") and kind.__name__ in ("HTTPTransport", "AsyncHTTPTransport"):
-            return "handle_request" not in vars(transport) and "handle_async_request" not in vars(transport)
-        if root == "httpx_aiohttp" or kind.__module__.startswith("openai."):
-            return True
+    mounted = [transport for transport in (getattr(http, "_mounts", None) or {}).values() if transport is not None]
+    return all(map(_goes_out, (getattr(http, "_transport", None), *mounted)))
+
+
+def _goes_out(transport: Any) -> bool:
+    """A stock transport, or aiohttp's."""
+    if _is_stock(transport):
+        return "handle_request" not in vars(transport) and "handle_async_request" not in vars(transport)
     # A transport of the user's own, around a real one (retries, logs): it goes to the network as well.
-    return any(_is_stock(inner) for inner in getattr(transport, "__dict__", {}).values())
+    return _is_aiohttp(transport) or any(_is_stock(inner) for inner in getattr(transport, "__dict__", {}).values())
 
 
 def _is_stock(transport: Any) -> bool:
     return any(
         kind.__module__.partition(".")[0] in ("httpx", "httpx2")
         and kind.__name__ in ("HTTPTransport", "AsyncHTTPTransport")
+        for kind in type(transport).__mro__
+    )
+
+
+def _is_aiohttp(transport: Any) -> bool:
+    return any(
+        kind.__module__.partition(".")[0] == "httpx_aiohttp" or kind.__module__.startswith("openai.")
         for kind in type(transport).__mro__
     )

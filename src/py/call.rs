@@ -128,6 +128,7 @@ impl Call {
             ttl: seconds(item("ttl")?.extract::<Option<f64>>()?),
             tag,
             looked_on_disk: false,
+            joins: item("joins")?.extract()?,
             tasks: None,
         };
         Ok(Some(Self { cx, request, by_rust }))

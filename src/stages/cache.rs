@@ -177,11 +177,14 @@ impl CacheStage {
     }
 
     async fn fly(&self, cx: &Context, key: Key, request: &Request, next: &Next) -> Result<Response> {
-        let boarding = if cx.mode.reads() {
-            self.flights.board(key, cx.limits, || self.find(&key, cx.mode, cx.ttl))
-        } else {
+        let find = || self.find(&key, cx.mode, cx.ttl);
+        let boarding = if !cx.mode.reads() {
             // A fresh answer was asked for: an older call in flight is not one.
             Boarding::Leads(Seat::alone(cx.limits))
+        } else if cx.joins {
+            self.flights.board(key, cx.limits, find)
+        } else {
+            find().map_or_else(|| Boarding::Leads(Seat::alone(cx.limits)), Boarding::Settled)
         };
         match boarding {
             Boarding::Settled(entry) => {

@@ -24,6 +24,8 @@ const PIECE: usize = 256 * 1024;
 /// reqwest has one connect timeout a client, so clients are kept by it; more different ones than this start again.
 const MOST_CLIENTS: usize = 16;
 
+const MOST_HEADERS: usize = 1000;
+
 /// Set by the connection and by reqwest; a copy of the SDK's would be wrong.
 const CONNECTION_HEADERS: [&str; 4] = ["host", "connection", "content-length", "transfer-encoding"];
 
@@ -57,6 +59,9 @@ impl HttpSender {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .http1_only()
+            // As much as the SDK's transport takes, or nearly.
+            .http1_max_headers(MOST_HEADERS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
             // Clients with a proxy go through the SDK's own transport, which knows the user's rules for it.
             .no_proxy()
             .pool_idle_timeout(IDLE)
@@ -280,7 +285,8 @@ fn breaks_protocol(error: &reqwest::Error) -> bool {
             return true;
         }
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return io.kind() == std::io::ErrorKind::UnexpectedEof;
+            // The second is hyper's word for chunks that are none.
+            return matches!(io.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::InvalidInput);
         }
         cause = inner.source();
     }

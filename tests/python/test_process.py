@@ -31,16 +31,16 @@ def outcome(made): return farthing.receipt(made).outcome
 unix = pytest.mark.skipif(sys.platform == "win32", reason="fork and signals as on Unix")
 
 
-def start(upstream: Upstream, script: str) -> subprocess.Popen[str]:
+def start(upstream: Upstream, script: str, **more: str) -> subprocess.Popen[str]:
     source = PRELUDE.format(here=HERE, url=upstream.url) + textwrap.dedent(script)
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore::DeprecationWarning", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore::DeprecationWarning", "PYTHONUNBUFFERED": "1", **more}
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, "-c", source], stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def run(upstream: Upstream, script: str, seconds: float = 30) -> str:
+def run(upstream: Upstream, script: str, seconds: float = 30, **more: str) -> str:
     """What the script printed; it ended well, in time and without a word on stderr."""
-    process = start(upstream, script)
+    process = start(upstream, script, **more)
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -13,28 +13,19 @@ import asyncio
 import functools
 import inspect
 import logging
-import os
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
-
-import openai
 
 from .. import _core
 from ..answers import failure, http_response, queue_of
 from ..places import ABSENT
 from ..plain import Kind, Limits, PlainCall
 from ..receipts import remember
+from ..routes import is_sdk_function
 
 __all__ = ["fast"]
 
-_SDK_FOLDER = os.path.dirname(openai.__file__)
 _log = logging.getLogger("openai")
-
-
-def _is_sdk_function(function: Any) -> bool:
-    """Whether it is what the SDK came with: not a mock, not a tracer's wrapper around it."""
-    return type(function) is FunctionType and function.__code__.co_filename.startswith(_SDK_FOLDER)
 
 
 def _asks_in_rust(call: PlainCall) -> Limits | None:
@@ -57,7 +48,7 @@ def fast(base: type[Any], kind: Kind) -> Callable[..., Any]:
         now = vars(base)["create"]
         if now is not known:
             # A tracer that replaced the method must see the call.
-            if not _is_sdk_function(now):
+            if not is_sdk_function(now):
                 return None
             kind.shape = _shape(kind, now)
             known = now
@@ -81,7 +72,7 @@ def fast(base: type[Any], kind: Kind) -> Callable[..., Any]:
                     remember(self._client._farthing.number, answer.receipt)
                     made = call.answered(answer)
                     return made if made is not None else await _unexpected_async(call, answer)
-            return await vars(base)["create"](self, *args, **kwargs)
+            return await _bound(vars(base)["create"], self)(*args, **kwargs)
 
         return create_async
 
@@ -96,9 +87,15 @@ def fast(base: type[Any], kind: Kind) -> Callable[..., Any]:
                 remember(self._client._farthing.number, answer.receipt)
                 made = call.answered(answer)
                 return made if made is not None else _unexpected(call, answer)
-        return vars(base)["create"](self, *args, **kwargs)
+        return _bound(vars(base)["create"], self)(*args, **kwargs)
 
     return create
+
+
+def _bound(create: Any, resource: Any) -> Any:
+    """As `resource.create` would be without our subclass: what stands there may be no function (wrapt, a mock)."""
+    bind = getattr(type(create), "__get__", None)
+    return create if bind is None else bind(create, resource, type(resource))
 
 
 def _shape(kind: Kind, create: Callable[..., Any]) -> _core.Shape:

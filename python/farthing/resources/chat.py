@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from openai.resources import chat as _chat
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from ..plain import Kind
+from ..seams import resource
 from . import fast
 
 CHAT = Kind("chat", "/chat/completions", ChatCompletion, ChatCompletionChunk)
@@ -27,7 +27,7 @@ class AsyncCompletions(_chat.AsyncCompletions):
 class Chat(_chat.Chat):
     if not TYPE_CHECKING:
 
-        @cached_property
+        @resource
         def completions(self):
             return Completions(self._client)
 
@@ -35,6 +35,6 @@ class Chat(_chat.Chat):
 class AsyncChat(_chat.AsyncChat):
     if not TYPE_CHECKING:
 
-        @cached_property
+        @resource
         def completions(self):
             return AsyncCompletions(self._client)
