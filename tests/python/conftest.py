@@ -45,6 +45,16 @@ def upstream() -> Iterator[Upstream]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def local_server() -> Iterator[Any]:
+    """The smallest real model, under its own name."""
+    pytest.importorskip("xllamacpp", reason='pip install "farthing[local]"')
+    from farthing.local import MODELS, LocalServer, fetch
+
+    with LocalServer([("smollm2-135m", fetch(MODELS["smollm2-135m"]))]) as server:
+        yield server
+
+
 class Face:
     """A client, sync or async, behind one set of blocking calls."""
 
