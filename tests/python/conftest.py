@@ -64,6 +64,11 @@ class Face:
 
     def close(self) -> None:
         if self._loop is not None:
+            # As asyncio.run does: libraries leave tasks of their own behind.
+            for task in (left := asyncio.all_tasks(self._loop)):
+                task.cancel()
+            if left:
+                self._loop.run_until_complete(asyncio.wait(left))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
