@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 SOURCES := $(shell find src -type f) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python lint bench conformance soak clean
+.PHONY: demo test test-rust test-python lint bench conformance integrations soak clean
 
 demo: $(VENV)/.demo ## the main job: two bills side by side, from real models
 	$(BIN)/farthing demo
@@ -50,6 +50,11 @@ conformance: $(CORE)
 	$(PYTHON) -m venv $(VENV)/conformance && \
 	$(VENV)/conformance/bin/python -m pip install --quiet . && \
 	INSTALL=1 MODULE=farthing PYTHON=$(CURDIR)/$(VENV)/conformance/bin/python $(CONFORMANCE) core
+
+# Other people's libraries on top of farthing, in environments of their own; GROUPS="evals" for some of them.
+integrations: $(CORE)
+	$(BIN)/maturin build --quiet --interpreter $(BIN)/python --out target/wheels/debug
+	$(BIN)/python scripts/integrations.py target/wheels/debug/farthing-*.whl $(GROUPS)
 
 # A release build is what users run; tests take the quicker one.
 $(VENV)/.demo: $(VENV)/.dev $(SOURCES)

@@ -5,6 +5,7 @@ Run by `make integrations`, in environments that have the libraries; elsewhere e
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,10 @@ from farthing.local import LocalServer
 
 DOCS = Path(__file__).parents[3] / "docs" / "integrations.md"
 MODEL = "smollm2-135m"
+
+# What libraries would ask the network for: a newer table of prices, where to report to.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ["DEEPEVAL_TELEMETRY_OPT_OUT"] = "1"
 
 
 def library(name: str) -> Any:

@@ -14,8 +14,8 @@ from upstream import Assistant, Upstream
 from farthing.local import LocalServer
 
 langchain = library("langchain_openai")
-from langchain_core.messages import HumanMessage, ToolMessage  # noqa: E402
-from langchain_core.tools import tool  # noqa: E402
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import tool
 
 ADA = {"name": "Ada", "age": 36}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -14,8 +13,6 @@ from upstream import Assistant, Reply, Upstream
 import farthing
 from farthing.local import LocalServer
 
-# Its table of prices comes with it; else it asks for a newer one as it is imported.
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 litellm = library("litellm")
 
 ADA = {"name": "Ada", "age": 36}

@@ -15,8 +15,8 @@ import farthing
 from farthing.local import LocalServer
 
 openai_module = library("llama_index.llms.openai")
-from llama_index.core.llms import ChatMessage  # noqa: E402
-from llama_index.core.tools import FunctionTool  # noqa: E402
+from llama_index.core.llms import ChatMessage
+from llama_index.core.tools import FunctionTool
 
 QUESTION = [ChatMessage(role="user", content="ping")]
 ADA = {"name": "Ada", "age": 36}
@@ -101,6 +101,7 @@ def test_the_answer_has_its_receipt(face: Face, upstream: Upstream, make: Make) 
 @pytest.mark.local
 def test_a_real_model(face: Face, local_server: LocalServer) -> None:
     name = "async_openai_client" if face.is_async else "openai_client"
+
     # The class for endpoints that are not OpenAI's is in another package; what it adds is the window's size.
     class Local(openai_module.OpenAI):
         @property

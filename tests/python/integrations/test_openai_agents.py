@@ -48,7 +48,9 @@ KINDS = pytest.mark.parametrize(
 STREAMS = pytest.mark.parametrize("streams", [False, True], ids=["", "streamed"])
 
 
-def run(face: Face, kind: Any, client: Any, said: str, *, streams: bool, model: str = "gpt-4o-mini", **more: Any) -> Any:
+def run(
+    face: Face, kind: Any, client: Any, said: str, *, streams: bool, model: str = "gpt-4o-mini", **more: Any
+) -> Any:
     """What a run ends with."""
     agent = agents.Agent("helper", model=kind(model, openai_client=client), **more)
 
@@ -98,12 +100,8 @@ def test_its_own_retries(face: Face, upstream: Upstream, kind: Any) -> None:
     client = face.client(upstream, max_retries=5)
     backoff = agents.ModelRetryBackoffSettings(initial_delay=0.01, max_delay=0.01, jitter=False)
     policies = agents.retry_policies.any(agents.retry_policies.http_status([503]))
-    settings = agents.ModelSettings(
-        retry=agents.ModelRetrySettings(max_retries=3, backoff=backoff, policy=policies)
-    )
-    said = [
-        run(face, kind, client, "ping", streams=False, model_settings=settings).final_output for _ in range(2)
-    ]
+    settings = agents.ModelSettings(retry=agents.ModelRetrySettings(max_retries=3, backoff=backoff, policy=policies))
+    said = [run(face, kind, client, "ping", streams=False, model_settings=settings).final_output for _ in range(2)]
     assert said == ["pong 2"] * 2
     assert upstream.calls == 2
     assert client.savings().hits == 1
@@ -141,7 +139,7 @@ def test_a_real_model(face: Face, local_server: LocalServer) -> None:
                 client,
                 "ping",
                 streams=streams,
-                model=MODEL,
+                name=MODEL,
                 model_settings=settings,
             ).final_output
             for streams in (False, True)

@@ -17,9 +17,9 @@ import farthing
 from farthing.local import LocalServer
 
 pydantic_ai = library("pydantic_ai")
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel  # noqa: E402
-from pydantic_ai.providers.azure import AzureProvider  # noqa: E402
-from pydantic_ai.providers.openai import OpenAIProvider  # noqa: E402
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.azure import AzureProvider
+from pydantic_ai.providers.openai import OpenAIProvider
 
 ADA = {"name": "Ada", "age": 36}
 
