@@ -99,6 +99,18 @@ def test_structured(face: Face, upstream: Upstream, responses: bool, method: str
     assert agree(face, upstream, use, Assistant(functions={"Person": ADA}, fields=ADA)) == ADA
 
 
+def test_a_batch(face: Face, upstream: Upstream) -> None:
+    """Equal ones in one batch, which run at once, are one call."""
+    upstream.script = Assistant()
+    client = face.client(upstream)
+    model = model_of(client)
+    answers = face.run(lambda: model.abatch(["ping"] * 5) if face.is_async else model.batch(["ping"] * 5))
+    assert [answer.text for answer in answers] == ["pong 1"] * 5
+    assert upstream.calls == 1
+    bill = client.savings()
+    assert (bill.misses, bill.hits + bill.joined) == (1, 4)
+
+
 def test_embeddings(face: Face, upstream: Upstream) -> None:
     def use(client: Any) -> Any:
         name = "async_client" if face.is_async else "client"

@@ -139,7 +139,7 @@ def test_a_real_model(face: Face, local_server: LocalServer) -> None:
                 client,
                 "ping",
                 streams=streams,
-                name=MODEL,
+                model=MODEL,
                 model_settings=settings,
             ).final_output
             for streams in (False, True)
