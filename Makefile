@@ -8,7 +8,7 @@ WHEELS := target/wheels-test
 WHEEL := $(VENV)/.wheel
 SOURCES := $(shell find src -type f) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: demo test test-rust test-python lint bench conformance versions wheel licences watchers soak clean
+.PHONY: demo test test-rust test-python lint bench conformance integrations versions watchers wheel licences soak clean
 
 demo: $(VENV)/.demo ## the main job: two bills side by side, from real models
 	$(BIN)/farthing demo
@@ -75,6 +75,10 @@ watchers: $(CORE)
 	$(VENV)/watchers/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(VENV)/watchers/bin/python -m pip install --quiet --group watchers
 	PYTHONPATH=python $(VENV)/watchers/bin/python -m pytest tests/python/test_watchers.py
+
+# Other people's libraries on top of farthing, in environments of their own; GROUPS="evals" for some of them.
+integrations: $(WHEEL)
+	$(BIN)/python scripts/integrations.py $(WHEELS)/*.whl $(GROUPS)
 
 # A release build is what users run; tests take the quicker one.
 $(VENV)/.demo: $(VENV)/.dev $(SOURCES)

@@ -45,6 +45,16 @@ def upstream() -> Iterator[Upstream]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def local_server() -> Iterator[Any]:
+    """The smallest real model, under its own name."""
+    pytest.importorskip("xllamacpp", reason='pip install "farthing[local]"')
+    from farthing.local import MODELS, LocalServer, fetch
+
+    with LocalServer([("smollm2-135m", fetch(MODELS["smollm2-135m"]))]) as server:
+        yield server
+
+
 class Face:
     """A client, sync or async, behind one set of blocking calls."""
 
@@ -54,6 +64,11 @@ class Face:
 
     def close(self) -> None:
         if self._loop is not None:
+            # As asyncio.run does: libraries leave tasks of their own behind.
+            for task in (left := asyncio.all_tasks(self._loop)):
+                task.cancel()
+            if left:
+                self._loop.run_until_complete(asyncio.wait(left))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 

@@ -15,6 +15,8 @@ from farthing import Policy
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Its snippets need libraries: tests/python/integrations.
+INTEGRATIONS = ROOT / "docs" / "integrations.md"
 SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -22,7 +24,9 @@ def snippets(page: Path, language: str) -> list[str]:
     return [text for name, text in SNIPPET.findall(page.read_text("utf-8")) if name == language]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != INTEGRATIONS], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_python(page: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("OPENAI_BASE_URL", upstream.url)
@@ -39,6 +43,14 @@ def test_toml(page: Path, tmp_path: Path) -> None:
         path = tmp_path / "farthing.toml"
         path.write_text(text)
         Policy.from_toml(path)
+
+
+def test_the_snippets_of_libraries_are_run() -> None:
+    """Each by the tests of its library, in an environment that `make integrations` makes."""
+    files = (ROOT / "tests" / "python" / "integrations").glob("test_*.py")
+    run = [name for file in files for name in re.findall(r'run_snippet\("(.+?)"', file.read_text("utf-8"))]
+    assert sorted(run) == sorted(re.findall(r"^## (.+)$", INTEGRATIONS.read_text("utf-8"), re.MULTILINE))
+    assert len(snippets(INTEGRATIONS, "python")) == len(run)
 
 
 def test_links() -> None:

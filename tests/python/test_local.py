@@ -7,14 +7,13 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 
 import openai
 import pytest
 from conftest import Face, text
 
 import farthing
-from farthing.local import MODELS, LocalServer, fetch
+from farthing.local import LocalServer
 
 pytestmark = pytest.mark.local
 pytest.importorskip("xllamacpp", reason='pip install "farthing[local]"')
@@ -22,10 +21,9 @@ NAME = "smollm2-135m"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with LocalServer([(NAME, fetch(MODELS[NAME]))]) as server:
-        yield server
+@pytest.fixture
+def server(local_server: LocalServer) -> LocalServer:
+    return local_server
 
 
 @pytest.mark.parametrize("plain_first", [True, False])

@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -45,6 +45,8 @@ class Reply:
 
 
 Script = Callable[[Seen, int], Reply]
+Call = tuple[str, str, str]
+"""Of a function: its id, name, and arguments as JSON."""
 
 
 def chat(text: str = "pong", *, model: str = "test-model", **more: Any) -> dict[str, Any]:
@@ -99,6 +101,18 @@ def response(text: str = "pong", *, model: str = "test-model", **more: Any) -> d
     return {**body, **more}
 
 
+def with_calls(body: dict[str, Any], calls: Sequence[Call]) -> dict[str, Any]:
+    """An answer, of either endpoint, that calls functions in place of saying something."""
+    if body["object"] == "response":
+        items = [{"type": "function_call", "id": f"fc_{id}", "call_id": id} for id, _, _ in calls]
+        named = [{"name": name, "arguments": given, "status": "completed"} for _, name, given in calls]
+        return {**body, "output": [{**item, **more} for item, more in zip(items, named, strict=True)]}
+    functions = [{"id": id, "type": "function", "function": {"name": n, "arguments": a}} for id, n, a in calls]
+    choice = body["choices"][0]
+    message = {**choice["message"], "content": None, "tool_calls": functions}
+    return {**body, "choices": [{**choice, "message": message, "finish_reason": "tool_calls"}]}
+
+
 def embedding(count: int = 1, *, base64: bool = True) -> dict[str, Any]:
     import base64 as b64
 
@@ -114,8 +128,10 @@ def event(data: Any, name: str | None = None) -> bytes:
     return (f"event: {name}\n" if name else "").encode() + f"data: {text}\n\n".encode()
 
 
-def chat_events(text: str = "pong", *, usage: bool = False, model: str = "test-model") -> list[bytes]:
-    """A chat stream as OpenAI sends it: the role, the words, the finish, the usage, the sentinel."""
+def chat_events(
+    text: str = "pong", *, usage: bool = False, model: str = "test-model", calls: Sequence[Call] = ()
+) -> list[bytes]:
+    """A chat stream as OpenAI sends it: the role, the words or the calls, the finish, the usage, the sentinel."""
     whole = chat(text, model=model)
     frame = {name: whole[name] for name in ("id", "created", "model", "service_tier", "system_fingerprint")}
     frame["object"] = "chat.completion.chunk"
@@ -124,18 +140,27 @@ def chat_events(text: str = "pong", *, usage: bool = False, model: str = "test-m
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
         return event({**frame, "choices": [choice], **({"usage": None} if usage else {})})
 
-    pieces = [chunk({"role": "assistant", "content": "", "refusal": None})]
-    pieces += [chunk({"content": letter}) for letter in text]
-    pieces.append(chunk({}, "stop"))
+    pieces = [chunk({"role": "assistant", "content": None if calls else "", "refusal": None})]
+    pieces += [chunk({"content": letter}) for letter in ("" if calls else text)]
+    for index, (id, name, given) in enumerate(calls):
+        begun = {"id": id, "type": "function", "function": {"name": name, "arguments": ""}}
+        pieces.append(chunk({"tool_calls": [{"index": index, **begun}]}))
+        for part in (given[:5], given[5:]):
+            pieces.append(chunk({"tool_calls": [{"index": index, "function": {"arguments": part}}]}))
+    pieces.append(chunk({}, "tool_calls" if calls else "stop"))
     if usage:
         pieces.append(event({**frame, "choices": [], "usage": whole["usage"]}))
     return [*pieces, event("[DONE]")]
 
 
-def response_events(text: str = "pong") -> list[bytes]:
-    whole = response(text)
+def response_events(
+    text: str = "pong", *, calls: Sequence[Call] = (), echo: Mapping[str, Any] | None = None
+) -> list[bytes]:
+    whole = {**(with_calls(response(text), calls) if calls else response(text)), **(echo or {})}
     item = whole["output"][0]
     begun = {**whole, "status": "in_progress", "output": [], "usage": None}
+    if calls:
+        return _in_order([{"type": "response.created", "response": begun}, *_call_events(whole)])
     at = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
     part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
     events: list[dict[str, Any]] = [
@@ -148,10 +173,27 @@ def response_events(text: str = "pong") -> list[bytes]:
         {"type": "response.output_item.done", "output_index": 0, "item": item},
         {"type": "response.completed", "response": whole},
     ]
+    return _in_order(events)
+
+
+def _call_events(whole: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    for index, item in enumerate(whole["output"]):
+        at = {"item_id": item["id"], "output_index": index}
+        begun = {**item, "arguments": "", "status": "in_progress"}
+        yield {"type": "response.output_item.added", "output_index": index, "item": begun}
+        for part in (item["arguments"][:5], item["arguments"][5:]):
+            yield {"type": "response.function_call_arguments.delta", **at, "delta": part}
+        given = {"name": item["name"], "arguments": item["arguments"]}
+        yield {"type": "response.function_call_arguments.done", **at, **given}
+        yield {"type": "response.output_item.done", "output_index": index, "item": item}
+    yield {"type": "response.completed", "response": whole}
+
+
+def _in_order(events: Iterable[dict[str, Any]]) -> list[bytes]:
     return [event({**e, "sequence_number": n}, e["type"]) for n, e in enumerate(events)]
 
 
-def answer(seen: Seen, text: str = "pong") -> Reply:
+def answer(seen: Seen, text: str = "pong", calls: Sequence[Call] = ()) -> Reply:
     """A good answer to any of the three endpoints, streamed if that was asked."""
     body = seen.json
     stream = bool(body.get("stream"))
@@ -159,16 +201,48 @@ def answer(seen: Seen, text: str = "pong") -> Reply:
         count = len(body["input"]) if isinstance(body["input"], list) else 1
         return Reply(body=embedding(count, base64=body.get("encoding_format") == "base64"))
     if seen.path.partition("?")[0].endswith("/responses"):
-        return Reply(pieces=response_events(text)) if stream else Reply(body=response(text))
+        echo = {name: body[name] for name in ("text", "tools") if name in body}
+        if stream:
+            return Reply(pieces=response_events(text, calls=calls, echo=echo))
+        return Reply(body={**(with_calls(response(text), calls) if calls else response(text)), **echo})
     if stream:
         usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        return Reply(pieces=chat_events(text, usage=usage))
-    return Reply(body=chat(text))
+        return Reply(pieces=chat_events(text, usage=usage, calls=calls))
+    return Reply(body=with_calls(chat(text), calls) if calls else chat(text))
 
 
 def numbered(seen: Seen, number: int) -> Reply:
     """Good answers that differ from call to call."""
     return answer(seen, f"pong {number}")
+
+
+@dataclass
+class Assistant:
+    """A script that does what a model does for a library: calls each function of `functions` that it is offered, once;
+    then says what the last of them gave; fills in a schema with `fields`; else says `text` and the number of the call,
+    so that no two answers are the same."""
+
+    text: str = "pong"
+    functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, seen: Seen, number: int) -> Reply:
+        body = seen.json
+        offered = [tool.get("function", tool).get("name") for tool in body.get("tools") or ()]
+        said = body.get("messages") or body.get("input") or ()
+        items = [item for item in said if isinstance(item, dict)]
+        called = {item.get("name") for item in items if item.get("type") == "function_call"}
+        called |= {call["function"]["name"] for item in items for call in item.get("tool_calls") or ()}
+        for name, given in self.functions.items():
+            if name in offered and name not in called:
+                return answer(seen, calls=[(f"call_{number}", name, json.dumps(given))])
+        form = body.get("response_format") or (body.get("text") or {}).get("format") or {}
+        if form.get("type") in ("json_schema", "json_object"):
+            return answer(seen, json.dumps(self.fields))
+        last = items[-1] if items else {}
+        if last.get("role") == "tool" or last.get("type") == "function_call_output":
+            return answer(seen, f"it says: {last.get('content') or last.get('output')}")
+        return answer(seen, f"{self.text} {number}")
 
 
 class Upstream:
