@@ -19,7 +19,17 @@ from openai import _base_client
 
 from . import _core
 
-__all__ = ["HTTPX", "Route", "endpoint_of", "httpx_of", "is_dynamic", "is_sdk_function", "owner_of", "probes_of", "route_of"]
+__all__ = [
+    "HTTPX",
+    "Route",
+    "endpoint_of",
+    "httpx_of",
+    "is_dynamic",
+    "is_sdk_function",
+    "owner_of",
+    "probes_of",
+    "route_of",
+]
 
 HTTPX: Any = importlib.import_module("httpx2" if hasattr(_base_client, "httpx2") else "httpx")
 """The http library that the installed SDK is made with."""
