@@ -329,7 +329,7 @@ def test_an_sdk_that_is_too_old(upstream: Upstream) -> None:
     out = run(
         upstream,
         """
-        for name in [n for n in sys.modules if n.startswith("farthing.client")]: del sys.modules[name]
+        for name in ("farthing.client", "farthing.sdk"): sys.modules.pop(name, None)
         for version in ("1.99.0", "2.30.9", "4.0.0"):
             openai.__version__ = version
             try:
