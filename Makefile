@@ -46,7 +46,7 @@ bench: $(VENV)/.demo
 	$(BIN)/python benches/bench.py $(ARGS)
 
 # The OpenAI SDK's own tests against farthing's classes; in an environment of its own, because they need much. The kit is
-# not part of the repository. ARGS="--set full" takes all tests, and an hour.
+# not part of the repository. ARGS="--set full" takes all tests, which is long.
 CONFORMANCE ?= ../shared/conformance
 conformance: $(WHEEL)
 	$(BIN)/python scripts/conformance.py $(CONFORMANCE) $(WHEELS)/*.whl $(ARGS)

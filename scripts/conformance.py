@@ -2,6 +2,7 @@
 
     python scripts/conformance.py KIT WHEEL            # the core set, beside the result that is recorded for the SDK
     python scripts/conformance.py KIT WHEEL --set full # all tests, with the SDK and with farthing, test by test
+    python scripts/conformance.py KIT WHEEL --set tests/lib/test_azure.py   # so too
 
 The kit (a runner, the mock server's description of the API) is not part of this repository; where it is not to be
 found, this says so and is content. Fails when a test fails with farthing that does not fail with the SDK.
@@ -41,8 +42,8 @@ def environment(wheel: Path) -> Path:
     return python
 
 
-def run(kit: Path, python: Path, module: str, which: str) -> Results:
-    report = HOME / f"{which}-{module}.xml"
+def run(kit: Path, python: Path, module: str, which: list[str]) -> Results:
+    report = HOME / f"{module}.xml"
     report.unlink(missing_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -53,9 +54,9 @@ def run(kit: Path, python: Path, module: str, which: str) -> Results:
         "PORT": str(port),
         "OPENAI_VERSION": VERSION,
         "INSTALL": "1",
-        "PYTEST_ADDOPTS": f"--junitxml={report}",
+        "PYTEST_ADDOPTS": f"--junitxml={report} --tb=line",
     }
-    found = subprocess.run([str(kit / "run"), which], env={**os.environ, **more}, capture_output=True, text=True)
+    found = subprocess.run([str(kit / "run"), *which], env={**os.environ, **more}, capture_output=True, text=True)
     if not report.exists():
         sys.exit(f"the kit ran no test with {module}:\n{found.stdout[-2000:]}{found.stderr[-2000:]}")
     return read(report)
@@ -84,7 +85,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("kit", type=Path)
     parser.add_argument("wheel", type=Path)
-    parser.add_argument("--set", dest="which", default="core", choices=["core", "full"])
+    parser.add_argument("--set", dest="which", nargs="+", default=["core"], help="core, full, or paths of tests")
     given = parser.parse_args()
     if not (given.kit / "run").is_file():
         print(f"skipped: no conformance kit at {given.kit} (make conformance CONFORMANCE=path/to/it)")
@@ -93,8 +94,7 @@ def main() -> int:
     python = environment(given.wheel)
 
     ours = run(given.kit.resolve(), python, "farthing", given.which)
-    if given.which == "core":
-        theirs = None
+    if given.which == ["core"]:
         lines = {"openai, recorded": Counter(RECORDED), "farthing": counts(ours)}
         worse = [name for name, (outcome, _) in ours.items() if outcome == "failed"]
     else:
@@ -108,11 +108,12 @@ def main() -> int:
             print(f"better  {name}: {theirs[name][1]}")
     for name in worse:
         print(f"worse   {name}: {ours.get(name, ('', 'did not run'))[1]}")
-    print(f"the SDK's own tests, {given.which} set, openai {VERSION}")
+    which = given.which[0] if len(given.which) == 1 else f"{len(given.which)} paths"
+    print(f"the SDK's own tests, openai {VERSION}: {which}")
     print(f"{'':18}{'passed':>8}{'failed':>8}{'skipped':>9}")
     for name, count in lines.items():
         print(f"{name:18}{count['passed']:>8,}{count['failed']:>8,}{count['skipped']:>9,}")
-    few = given.which == "core" and len(ours) < sum(RECORDED.values())
+    few = given.which == ["core"] and len(ours) < sum(RECORDED.values())
     if few:
         print(f"only {len(ours):,} of {sum(RECORDED.values()):,} tests ran")
     return 1 if worse or few else 0

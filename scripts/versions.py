@@ -102,6 +102,8 @@ def main() -> int:
         for number, openai in enumerate(SUPPORTED):
             jobs.append(partial(tested, here, f"openai-{number}", openai, wheel))
         for version in PYTHONS:
+            if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+                continue  # it had its turn above
             python = interpreter(version)
             if python is None:
                 missing.append(version)

@@ -149,6 +149,8 @@ impl Writer {
         if shared.news.take_suspect() {
             self.broken = self.identity;
             *place = None;
+            // Nobody is to read a file that is half made.
+            shared.connections.set_gone();
         }
         if place.is_some() && file::identity(&shared.settings.path) != self.identity {
             // Deleted, or replaced by somebody.
