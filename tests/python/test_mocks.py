@@ -26,6 +26,9 @@ from upstream import Upstream, chat
 import farthing
 from farthing.routes import HTTPX
 
+# What is mocked goes the SDK's way in any case.
+pytestmark = pytest.mark.once
+
 ASK = {"model": "test-model", "messages": MESSAGES}
 
 
