@@ -90,6 +90,30 @@ impl Error {
         Self::Timeout { phase, cause: None }
     }
 
+    /// Whether an attempt that ended so may have cost money: the upstream may have worked on it.
+    pub fn may_be_billed(&self) -> bool {
+        match self {
+            Self::Timeout { phase, .. } => *phase == Phase::Read,
+            Self::Connection { broken, .. } => !matches!(broken, Broken::Connect | Broken::Redirects),
+            Self::Raised(_) | Self::FlightLost => true,
+            Self::Config(_) | Self::Internal(_) => false,
+        }
+    }
+
+    /// A word for it, without anything of the request in it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Timeout { phase: Phase::Connect, .. } => "connect_timeout",
+            Self::Timeout { phase: Phase::Read, .. } => "read_timeout",
+            Self::Timeout { phase: Phase::Write, .. } => "write_timeout",
+            Self::Timeout { phase: Phase::Pool, .. } => "pool_timeout",
+            Self::Connection { broken, .. } => broken.name(),
+            Self::Raised(_) => "raised",
+            Self::FlightLost => "lost",
+            Self::Config(_) | Self::Internal(_) => "internal",
+        }
+    }
+
     /// Whether another attempt could succeed, by the SDK's rules: timeouts and connection errors.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Timeout { .. } | Self::Connection { .. })

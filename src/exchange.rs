@@ -169,11 +169,13 @@ pub struct Response {
     pub whole: Arc<OnceLock<Bytes>>,
     /// A plain body that was read and found whole ([`crate::glance`]). False: not read, or odd.
     pub is_whole: bool,
+    /// Of another model or upstream than was asked: good for this call, never stored for others.
+    pub is_substitute: bool,
 }
 
 impl Response {
     pub fn new(status: u16, headers: HeaderMap, body: Body) -> Self {
-        Self { status, headers, body, usage_added: false, whole: Arc::default(), is_whole: false }
+        Self { status, headers, body, usage_added: false, whole: Arc::default(), is_whole: false, is_substitute: false }
     }
 
     pub fn is_success(&self) -> bool {

@@ -1,10 +1,73 @@
 //! What happened to one call. Filled while the call runs, so that a stream's receipt is complete when the stream ends.
 //! Sums over calls are the ledger's.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::ledger::{Money, Outcome, Usage};
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is under way.
+    Open,
+    /// With an answer.
+    Answered,
+    /// With an error status.
+    Refused,
+    /// Without an answer.
+    Failed,
+    /// Nobody waited for it any more.
+    Abandoned,
+}
+
+impl Ending {
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Open => None,
+            Self::Answered => Some("answered"),
+            Self::Refused => Some("refused"),
+            Self::Failed => Some("failed"),
+            Self::Abandoned => Some("abandoned"),
+        }
+    }
+}
+
+/// One request that went to an upstream.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// By its name in the policy.
+    pub upstream: Arc<str>,
+    /// That was asked there.
+    pub model: Arc<str>,
+    pub ending: Ending,
+    pub status: Option<u16>,
+    /// What it failed with.
+    pub error: Option<&'static str>,
+    /// Until its answer was whole, or it ended otherwise.
+    pub time: Duration,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    /// None = unknown: no price, or no answer that says what was used.
+    pub cost: Option<Money>,
+}
+
+impl Attempt {
+    pub fn new(upstream: Arc<str>, model: Arc<str>) -> Self {
+        Self {
+            upstream,
+            model,
+            ending: Ending::Open,
+            status: None,
+            error: None,
+            time: Duration::ZERO,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            cost: None,
+        }
+    }
+}
 
 /// The facts of one call.
 #[derive(Clone, Debug, Default)]
@@ -19,14 +82,26 @@ pub struct Facts {
     pub cost: Option<Money>,
     /// USD that it would have been charged without farthing.
     pub saved: Option<Money>,
-    /// Requests that went to the upstream for this call, retries included.
-    pub attempts: u32,
+    /// Requests that went to upstreams for this call, in the order in which they left.
+    pub attempts: Vec<Attempt>,
+    /// What farthing changed about this call, or could not do for it.
+    pub notes: Vec<Cow<'static, str>>,
     /// Age of the stored answer, for a hit.
     pub age: Option<Duration>,
     /// Time in each stage with everything below it, outermost first.
     pub stages: Vec<(&'static str, Duration)>,
     /// False while a stream is still running.
     pub complete: bool,
+}
+
+impl Facts {
+    /// Says something once.
+    pub fn note(&mut self, note: impl Into<Cow<'static, str>>) {
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
 }
 
 /// Shared between the call and whoever looks at its receipt.

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     )
     from .ledger import Savings
     from .policy import Cache, ModelPrice, Policy
-    from .receipts import Receipt, receipt
+    from .receipts import Attempt, Receipt, receipt
 
 __all__ = [
     "AsyncAzureOpenAI",
     "AsyncOpenAI",
+    "Attempt",
     "AzureOpenAI",
     "Cache",
     "CacheError",
@@ -63,7 +64,7 @@ _HOMES = {
     "call_options": ("options",),
     "ledger": ("Savings",),
     "policy": ("Cache", "ModelPrice", "Policy"),
-    "receipts": ("Receipt", "receipt"),
+    "receipts": ("Attempt", "Receipt", "receipt"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

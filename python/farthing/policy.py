@@ -1,7 +1,8 @@
 """The policy: what farthing may do for a client, as frozen dataclasses and as TOML, taken by one checker.
 
-`Policy(...)`, `Policy.from_dict`, a TOML file and a path in FARTHING_POLICY all end in `_values`: a field carries its
-own check, so there is no second place that knows a range. A new part is one dataclass and one line in `Policy`.
+`Policy(...)`, `Policy.from_dict`, a TOML file and a path in FARTHING_POLICY all end in the same checks (`parts.py`): a
+field carries its own, so there is no second place that knows a range. A new part is one dataclass and one line in
+`Policy`.
 
 Not in this room: anything that acts on a policy (that is the Rust core, which reads `Policy.to_core()`), prices that
 farthing brings along, settings of a single call (call_options.py), what a single value may be (checks.py). Every client
@@ -12,53 +13,36 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from . import checks
 from .call_options import MODES, Mode
-from .checks import Bad, nearest, one_of, shown, text
+from .checks import Bad, one_of, shown, text
 from .exceptions import PolicyError, explain
+from .parts import Part, check, dotted, or_none, part, plain, reported, stage, table
 
 __all__ = ["Cache", "Mode", "ModelPrice", "Policy"]
 
 ENV = "FARTHING_POLICY"
-
-# Parts that the design names and this version does not have: refused by name, so that nobody believes they are at work.
-_LATER = frozenset({"compress", "batch", "route", "escalate", "fallback", "budget", "upstreams"})
 
 
 def _mode(value: object, key: str) -> str:
     return one_of(value, MODES, key)
 
 
-def _dotted(key: str, name: object) -> str:
-    """`models."gpt-4.1".input`: as TOML would write it, so that it can be copied into the file."""
-    plain = isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9_-]+", name)
-    quoted = name if plain else json.dumps(str(name), ensure_ascii=False)
-    return f"{key}.{quoted}" if key else str(quoted)
-
-
-def _table(value: object, key: str, or_else: str = "") -> Mapping[Any, object]:
-    if not isinstance(value, Mapping):
-        raise Bad(f"{key or 'it'} must be a table{or_else}", shown(value))
-    return value
-
-
 def _models(value: object, key: str) -> Mapping[str, ModelPrice]:
-    rows = _table(value, key).items()
+    rows = table(value, key).items()
     name = f"a name in {key}"
-    return MappingProxyType({text(n, name, 256): _part(ModelPrice, row, _dotted(key, n)) for n, row in rows})
+    return MappingProxyType({text(n, name, 256): part(ModelPrice, row, dotted(key, n)) for n, row in rows})
 
 
 def _aliases(value: object, key: str) -> Mapping[str, str]:
-    rows = _table(value, key).items()
-    named = {text(n, f"a name in {key}", 256): text(m, _dotted(key, n), 256) for n, m in rows}
+    rows = table(value, key).items()
+    named = {text(n, f"a name in {key}", 256): text(m, dotted(key, n), 256) for n, m in rows}
     first = next((n for n, model in named.items() if model in named), None)
     if first is None:
         return MappingProxyType(named)
@@ -68,97 +52,12 @@ def _aliases(value: object, key: str) -> Mapping[str, str]:
     if path[-1] in named:
         raise Bad(f"{key} run in a circle", " -> ".join(path), "an alias names a model that the upstream knows")
     # One step and no more: whoever reads the line sees which model is asked.
-    hint = f'name the model itself: {_dotted(key, first)} = "{path[-1]}"'
+    hint = f'name the model itself: {dotted(key, first)} = "{path[-1]}"'
     raise Bad(f"{key} point to another alias", " -> ".join(path), hint)
 
 
-class _Part:
-    """A part of the policy: its fields checked, and their values made plain, however it came to be."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        with _reported(f"{cls.__name__}()"):
-            _known(cls, kwargs, "")
-        return super().__new__(cls)
-
-    def __post_init__(self) -> None:
-        with _reported(f"{type(self).__name__}()"):
-            for name, value in _values(type(self), vars(self), "").items():
-                object.__setattr__(self, name, value)
-
-
-_P = TypeVar("_P", bound=_Part)
-
-
-@contextmanager
-def _reported(where: str) -> Iterator[None]:
-    try:
-        yield
-    except Bad as bad:
-        raise PolicyError(bad.message(where)) from None
-
-
-def _values(cls: type[_Part], given: Mapping[str, object], key: str) -> dict[str, object]:
-    return {f.name: f.metadata["check"](given[f.name], _dotted(key, f.name)) for f in _fields(cls) if f.name in given}
-
-
-def _fields(cls: type[_Part]) -> tuple[Any, ...]:
-    return fields(cls) if is_dataclass(cls) else ()
-
-
-def _known(cls: type[_Part], given: Mapping[Any, object], key: str) -> None:
-    """Refuses the first name that `cls` does not have, with the nearest that it does, here or in another part."""
-    siblings = [f.name for f in _fields(cls)]
-    for name, value in given.items():
-        if name in siblings:
-            continue
-        if cls is Policy and name in _LATER:
-            hint = f"leave {name} out; a policy has: {', '.join(siblings)}"
-            raise Bad("a part that this version of farthing does not have yet", name, hint)
-        guess = nearest(str(name), siblings)
-        # A right name in the wrong table beats a similar one in this.
-        moved = next((n for n in _everywhere() if n.rpartition(".")[2] == name and (key or cls is Policy)), None)
-        if cls is ModelPrice and isinstance(value, Mapping):
-            whole = f"{key}.{name}".partition(".")[2].replace('"', "")
-            hint = f'a model name with a dot is quoted: models."{whole}"'
-        elif moved or guess:
-            hint = f'did you mean "{moved or _dotted(key, guess)}"?'
-        else:
-            hint = f"valid here: {', '.join(siblings)}"
-        raise Bad("unknown key", _dotted(key, name), hint)
-
-
-def _everywhere() -> Iterator[str]:
-    for part in _fields(Policy):
-        yield part.name
-        yield from (f"{part.name}.{f.name}" for f in _fields(part.metadata.get("part") or _Part))
-
-
-def _part(cls: type[_P], value: object, key: str) -> _P:
-    if isinstance(value, cls):
-        return value
-    given = _table(value, key, f" (in Python a {cls.__name__} or a dict)")
-    _known(cls, given, key)
-    for f in _fields(cls):
-        if f.name not in given and f.default is MISSING and f.default_factory is MISSING:
-            raise Bad("missing key", _dotted(key, f.name))
-    return cls(**_values(cls, given, key))
-
-
-def _check(check: Callable[..., object]) -> dict[str, Any]:
-    return {"check": check}
-
-
-def _or_none(check: Callable[[object, str], object]) -> Callable[[object, str], object]:
-    return lambda value, key: None if value is None else check(value, key)
-
-
-def _stage(cls: type[_Part]) -> dict[str, Any]:
-    """The metadata of a part that None turns off; so does false, as TOML has no null."""
-    return {"part": cls} | _check(lambda v, key: None if v is None or v is False else _part(cls, v, key))
-
-
 @dataclass(frozen=True, kw_only=True)
-class Cache(_Part):
+class Cache(Part):
     """The exact cache: an equal request is answered from memory, or from a file below it.
 
     Args:
@@ -184,15 +83,15 @@ class Cache(_Part):
         PolicyError: a wrong type, a value out of range, an unknown name.
     """
 
-    max_bytes: int = field(default=256 * 1024 * 1024, metadata=_check(checks.size))
-    ttl: float | None = field(default=86400.0, metadata=_check(checks.ttl))
-    mode: Mode = field(default="on", metadata=_check(_mode))
-    deterministic_only: bool = field(default=False, metadata=_check(checks.flag))
-    scope: str | None = field(default=None, metadata=_check(_or_none(checks.text)))
-    ignore_headers: tuple[str, ...] = field(default=(), metadata=_check(checks.headers))
-    name: str | None = field(default=None, metadata=_check(_or_none(checks.text)))
-    path: str | None = field(default=None, metadata=_check(_or_none(checks.path)))
-    max_disk_bytes: int = field(default=1024 * 1024 * 1024, metadata=_check(checks.disk_size))
+    max_bytes: int = field(default=256 * 1024 * 1024, metadata=check(checks.size))
+    ttl: float | None = field(default=86400.0, metadata=check(checks.ttl))
+    mode: Mode = field(default="on", metadata=check(_mode))
+    deterministic_only: bool = field(default=False, metadata=check(checks.flag))
+    scope: str | None = field(default=None, metadata=check(or_none(checks.text)))
+    ignore_headers: tuple[str, ...] = field(default=(), metadata=check(checks.headers))
+    name: str | None = field(default=None, metadata=check(or_none(checks.text)))
+    path: str | None = field(default=None, metadata=check(or_none(checks.path)))
+    max_disk_bytes: int = field(default=1024 * 1024 * 1024, metadata=check(checks.disk_size))
 
     if TYPE_CHECKING:  # what may be given is wider than what is kept
 
@@ -212,7 +111,7 @@ class Cache(_Part):
 
 
 @dataclass(frozen=True)
-class ModelPrice(_Part):
+class ModelPrice(Part):
     """What a model costs, in USD per million tokens; kept as an exact Decimal.
 
     Args:
@@ -225,11 +124,18 @@ class ModelPrice(_Part):
         PolicyError: not a number, not finite, out of range, or more than 6 decimals.
     """
 
-    input: Decimal = field(metadata=_check(checks.price))
-    output: Decimal = field(metadata=_check(checks.price))
+    input: Decimal = field(metadata=check(checks.price))
+    output: Decimal = field(metadata=check(checks.price))
     _: KW_ONLY
-    cached_input: Decimal | None = field(default=None, metadata=_check(_or_none(checks.price)))
-    cache_write: Decimal | None = field(default=None, metadata=_check(_or_none(checks.price)))
+    cached_input: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
+    cache_write: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
+
+    @classmethod
+    def hint(cls, key: str, name: str, value: object) -> str:
+        if not isinstance(value, Mapping):
+            return ""
+        whole = f"{key}.{name}".partition(".")[2].replace('"', "")
+        return f'a model name with a dot is quoted: models."{whole}"'
 
     if TYPE_CHECKING:
 
@@ -244,7 +150,7 @@ class ModelPrice(_Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy(_Part):
+class Policy(Part):
     """What farthing may do for a client. Immutable, hashable, picklable; equal when every value is.
 
     Args:
@@ -257,16 +163,18 @@ class Policy(_Part):
         PolicyError: a wrong type, a value out of range, an unknown name, aliases that run in a circle.
     """
 
-    cache: Cache | None = field(default_factory=Cache, metadata=_stage(Cache))
-    models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=_check(_models))
-    aliases: Mapping[str, str] = field(default_factory=dict, metadata=_check(_aliases))
-    strict: bool = field(default=False, metadata=_check(checks.flag))
+    later = frozenset({"compress", "batch", "route", "escalate", "fallback", "budget", "upstreams"})
+
+    cache: Cache | None = field(default_factory=Cache, metadata=stage(Cache))
+    models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=check(_models))
+    aliases: Mapping[str, str] = field(default_factory=dict, metadata=check(_aliases))
+    strict: bool = field(default=False, metadata=check(checks.flag))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Policy:
         """The policy of a dict with the names of the dataclasses. Raises PolicyError."""
-        with _reported("the policy"):
-            return _part(cls, values, "")
+        with reported("the policy"):
+            return part(cls, values, "")
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Policy:
@@ -290,7 +198,7 @@ class Policy(_Part):
 
     def to_core(self) -> str:
         """The policy as JSON for the Rust core: sorted keys, prices as decimal texts, equal for equal policies."""
-        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return json.dumps(plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def __hash__(self) -> int:
         return hash(self.to_core())
@@ -300,12 +208,7 @@ class Policy(_Part):
         return Policy.from_dict, ({n: dict(v) if isinstance(v, Mapping) else v for n, v in vars(self).items()},)
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, _Part):
-        return {f.name: _plain(getattr(value, f.name)) for f in _fields(type(value))}
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    return checks.digits(value) if isinstance(value, Decimal) else value
+Part.whole = Policy
 
 
 def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:
@@ -334,5 +237,5 @@ def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise PolicyError(explain("invalid TOML", where=where, value=reason)) from None
-    with _reported(where):
-        return _part(Policy, content, "")
+    with reported(where):
+        return part(Policy, content, "")

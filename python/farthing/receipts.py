@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._core import ReceiptCell
 
-__all__ = ["Receipt", "receipt"]
+__all__ = ["Attempt", "Receipt", "receipt"]
 
 # The name under which a receipt hangs on a response, next to the SDK's own `_request_id`.
 ATTRIBUTE = "_farthing_receipt"
@@ -21,6 +21,33 @@ ATTRIBUTE = "_farthing_receipt"
 # not changed, as tasks inherit it.
 _last: ContextVar[Mapping[int, ReceiptCell]] = ContextVar("farthing_last_receipt", default=MappingProxyType({}))
 _MOST_SESSIONS = 16
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request that went to an upstream.
+
+    Attributes:
+        upstream: its name in the policy; "default" is the client's own base URL and key.
+        model: the model that was asked there.
+        ending: "answered"; "refused" (an error status); "failed" (no answer); "abandoned" (nobody waited any more);
+            None = under way.
+        status: of the answer; None = there was none.
+        error: what it failed with ("read_timeout", "connect_error", ...); None = there was an answer.
+        seconds: until its answer was whole, or it ended otherwise.
+        prompt_tokens, completion_tokens: tokens that were charged.
+        cost: USD; 0 where nobody bills; None = unknown: no price, or nobody said what was used.
+    """
+
+    upstream: str
+    model: str
+    ending: str | None = None
+    status: int | None = None
+    error: str | None = None
+    seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -36,7 +63,8 @@ class Receipt:
         estimated: the tokens were not counted by the upstream but estimated.
         cost: USD charged for this call; None = the price is unknown.
         saved: USD that were not charged thanks to farthing; None = the price is unknown, or nothing was saved.
-        attempts: requests that went to the upstream, retries included.
+        attempts: the requests that went to upstreams for this call, retries included, in the order in which they left.
+        notes: what farthing changed about this call, or could not do for it.
         age: seconds since the answer was stored; None = it is new.
         stages: (stage, seconds in it with everything below it), outermost first.
         complete: False while a stream is still running.
@@ -52,7 +80,8 @@ class Receipt:
     estimated: bool = False
     cost: Decimal | None = None
     saved: Decimal | None = None
-    attempts: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    notes: tuple[str, ...] = ()
     age: float | None = None
     stages: tuple[tuple[str, float], ...] = ()
     complete: bool = False
@@ -109,6 +138,12 @@ def attach(target: Any, cell: ReceiptCell) -> None:
 def _restore(facts: Mapping[str, Any]) -> Receipt:
     known = dict(facts)
     for name in ("cost", "saved"):
-        known[name] = None if known[name] is None else Decimal(known[name])
+        known[name] = _usd(known[name])
+    known["attempts"] = tuple(Attempt(**{**made, "cost": _usd(made["cost"])}) for made in known["attempts"])
+    known["notes"] = tuple(known["notes"])
     known["stages"] = tuple((str(name), float(seconds)) for name, seconds in known["stages"])
     return Receipt(**known)
+
+
+def _usd(amount: str | None) -> Decimal | None:
+    return None if amount is None else Decimal(amount)

@@ -129,7 +129,7 @@ async def send_async(
 def retries(response: Any, counted: int) -> int:
     """How often a call was retried: the SDK counts none of those that the engine made."""
     cell = response.extensions.get(RECEIPT)
-    return counted if cell is None else max(counted, cell.facts()["attempts"] - 1)
+    return counted if cell is None else max(counted, cell.attempts - 1)
 
 
 def _in_loop() -> bool:

@@ -80,6 +80,15 @@ pub struct Charge {
     pub cost: Option<Money>,
 }
 
+/// What is counted besides calls and charges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// The same request to the same upstream once more.
+    Retry,
+    /// An attempt that may have been billed, and nobody said how much.
+    Unanswered,
+}
+
 /// The sums of a client family, or of what a process has not written into a cache file yet.
 #[derive(Debug, Default)]
 pub struct Ledger(Mutex<Report>);
@@ -91,6 +100,10 @@ impl Ledger {
 
     pub fn record_charge(&self, charge: Charge) {
         self.lock().charge(charge);
+    }
+
+    pub fn count(&self, what: Count) {
+        self.lock().count(what);
     }
 
     /// Notes a failure of farthing's own that calls go on without.
@@ -145,5 +158,12 @@ impl Books {
             file.record_charge(charge.clone());
         }
         self.client.record_charge(charge);
+    }
+
+    pub fn count(&self, what: Count) {
+        if let Some(file) = &self.file {
+            file.count(what);
+        }
+        self.client.count(what);
     }
 }

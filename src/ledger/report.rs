@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Call, Charge, Money, Outcome, Usage};
+use super::{Call, Charge, Count, Money, Outcome, Usage};
 
 /// Names of models and tags come from users and upstreams: beyond this many, the rest share one line.
 const MOST_NAMES: usize = 1000;
@@ -99,6 +99,8 @@ pub struct Report {
     pub misses: u64,
     pub bypassed: u64,
     pub errors: u64,
+    pub retries: u64,
+    pub unanswered: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
     pub cached_tokens: u64,
@@ -180,6 +182,13 @@ impl Report {
         }
     }
 
+    pub(super) fn count(&mut self, what: Count) {
+        *match what {
+            Count::Retry => &mut self.retries,
+            Count::Unanswered => &mut self.unanswered,
+        } += 1;
+    }
+
     fn unknown_price(&mut self, model: &str) {
         if !self.unknown_prices.contains(model) {
             let model = if self.unknown_prices.len() < MOST_NAMES { model } else { OTHER };
@@ -195,6 +204,8 @@ impl Report {
         self.misses += other.misses;
         self.bypassed += other.bypassed;
         self.errors += other.errors;
+        self.retries += other.retries;
+        self.unanswered += other.unanswered;
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
         self.cached_tokens += other.cached_tokens;

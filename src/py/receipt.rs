@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::receipt::Receipt;
+use crate::receipt::{Attempt, Receipt};
 
 /// Hangs on responses. Copies of a response share it; a pickled one carries a snapshot.
 #[pyclass(frozen)]
@@ -29,7 +29,9 @@ impl ReceiptCell {
         dict.set_item("estimated", usage.estimated)?;
         dict.set_item("cost", facts.cost.map(|money| money.to_string()))?;
         dict.set_item("saved", facts.saved.map(|money| money.to_string()))?;
-        dict.set_item("attempts", facts.attempts)?;
+        let attempts = facts.attempts.iter().map(|attempt| one(py, attempt)).collect::<PyResult<Vec<_>>>()?;
+        dict.set_item("attempts", attempts)?;
+        dict.set_item("notes", facts.notes.iter().map(AsRef::as_ref).collect::<Vec<&str>>())?;
         dict.set_item("age", facts.age.map(|age| age.as_secs_f64()))?;
         let stages: Vec<(&str, f64)> = facts.stages.iter().map(|(name, time)| (*name, time.as_secs_f64())).collect();
         dict.set_item("stages", stages)?;
@@ -37,10 +39,10 @@ impl ReceiptCell {
         Ok(dict)
     }
 
-    /// Requests that went to the upstream for this call, retries included.
+    /// How many requests went to upstreams for this call, retries included.
     #[getter]
-    fn attempts(&self) -> u32 {
-        self.0.facts().attempts
+    fn attempts(&self) -> usize {
+        self.0.read(|facts| facts.attempts.len())
     }
 
     fn __copy__(slf: Py<Self>) -> Py<Self> {
@@ -55,4 +57,18 @@ impl ReceiptCell {
         let restore = py.import("farthing.receipts")?.getattr("_restore")?;
         Ok((restore, (self.facts(py)?,)))
     }
+}
+
+fn one<'py>(py: Python<'py>, attempt: &Attempt) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("upstream", &*attempt.upstream)?;
+    dict.set_item("model", &*attempt.model)?;
+    dict.set_item("ending", attempt.ending.name())?;
+    dict.set_item("status", attempt.status)?;
+    dict.set_item("error", attempt.error)?;
+    dict.set_item("seconds", attempt.time.as_secs_f64())?;
+    dict.set_item("prompt_tokens", attempt.prompt_tokens)?;
+    dict.set_item("completion_tokens", attempt.completion_tokens)?;
+    dict.set_item("cost", attempt.cost.map(|money| money.to_string()))?;
+    Ok(dict)
 }

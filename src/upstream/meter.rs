@@ -11,21 +11,22 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::context::Context;
 use crate::error::Result;
 use crate::exchange::{Body, Endpoint, EventStream, Request, Response};
 use crate::glance::Glance;
 use crate::ledger::usage::Counts;
-use crate::ledger::{Charge, PriceTable, Usage};
+use crate::ledger::{PriceTable, Usage};
 use crate::stream::sse::Event;
 use crate::stream::{Assembler, Kind};
+use crate::upstream::attempt::Running;
 
 /// Characters a token, where nobody counted: OpenAI's rule of thumb for English. Such a charge is marked as estimated.
 const CHARACTERS_PER_TOKEN: u64 = 4;
 
 /// Charges one attempt.
 pub struct Meter {
-    cx: Context,
+    /// None once it was charged.
+    running: Option<Running>,
     endpoint: Endpoint,
     url: Arc<str>,
     model_asked: Arc<str>,
@@ -45,22 +46,28 @@ struct Odd<'a> {
 }
 
 impl Meter {
-    pub fn new(cx: &Context, request: &Request, prices: Arc<PriceTable>) -> Self {
+    pub fn new(running: Running, request: &Request, prices: Arc<PriceTable>) -> Self {
         Self {
-            cx: cx.clone(),
             endpoint: request.endpoint,
             url: Arc::clone(&request.url),
             model_asked: request.model().unwrap_or_default().into(),
-            alias: cx.receipt.read(|facts| Arc::clone(&facts.model_asked)),
+            alias: running.cx().receipt.read(|facts| Arc::clone(&facts.model_asked)),
             prompt_bytes: request.body().len() as u64,
             prices,
+            running: Some(running),
         }
     }
 
     /// Charges a whole answer at once, and a stream when it ends, however it ends.
-    pub fn read(self, mut response: Response) -> Response {
+    pub fn read(mut self, mut response: Response) -> Response {
         if !response.is_success() {
+            if let Some(running) = self.running.take() {
+                running.refused(response.status);
+            }
             return response;
+        }
+        if let Some(running) = &self.running {
+            running.answers(response.status);
         }
         match response.body {
             Body::Full(bytes) => {
@@ -83,19 +90,25 @@ impl Meter {
         response
     }
 
-    fn charge_body(&self, glance: Option<&Glance>, body: &Bytes) {
+    fn charge_body(&mut self, glance: Option<&Glance>, body: &Bytes) {
         let (model, usage) = match glance {
             Some(glance) => (glance.model.clone(), glance.usage.clone()),
             None => {
                 // What is not JSON has no usage and no answer; the SDK raises on it.
-                let Ok(odd) = serde_json::from_slice::<Odd<'_>>(body) else { return };
+                let Ok(odd) = serde_json::from_slice::<Odd<'_>>(body) else {
+                    if let Some(running) = self.running.take() {
+                        running.unbilled();
+                    }
+                    return;
+                };
                 let model = odd.model.and_then(|model| serde_json::from_str::<Arc<str>>(model.get()).ok());
                 let tier = odd.service_tier.as_ref().and_then(Value::as_str);
                 let usage = odd.usage.and_then(|usage| Usage::new(self.endpoint, &Counts::read(&usage), tier));
                 (model, usage)
             }
         };
-        self.charge(model, usage.unwrap_or_else(|| self.estimate(body.len() as u64)));
+        let usage = usage.unwrap_or_else(|| self.estimate(body.len() as u64));
+        self.charge(model, usage);
     }
 
     fn estimate(&self, characters: u64) -> Usage {
@@ -108,7 +121,7 @@ impl Meter {
         }
     }
 
-    fn charge(&self, model_answered: Option<Arc<str>>, usage: Usage) {
+    fn charge(&mut self, model_answered: Option<Arc<str>>, usage: Usage) {
         let model = model_answered.clone().unwrap_or_else(|| Arc::clone(&self.model_asked));
         // The user's own price comes first, also under the name that was asked for: a server may answer under another one
         // (a snapshot, a file, a deployment). A bundled price for the name asked for would be another model's.
@@ -118,13 +131,9 @@ impl Meter {
             .or_else(|| self.prices.charge_own(&self.model_asked, &usage))
             .or_else(|| self.prices.charge_own(&self.alias, &usage))
             .or_else(|| self.prices.charge(&self.url, &model, &usage, now()));
-        self.cx.receipt.update(|facts| {
-            facts.model_answered = model_answered;
-            facts.usage = Some(usage.clone());
-            facts.cost = cost;
-        });
-        let tag = self.cx.tag.clone();
-        self.cx.books.record_charge(Charge { model, tag, stage: "upstream", usage, cost });
+        let Some(running) = self.running.take() else { return };
+        running.cx().receipt.update(|facts| facts.model_answered = model_answered);
+        running.charged(model, usage, cost);
     }
 }
 

@@ -1,8 +1,9 @@
 //! The only room with a network, and the only one that spends money: one charge for each attempt that was billed.
 //!
-//! `http.rs` sends, `retry.rs` says what is tried again, `meter.rs` reads the usage off the answer. Nothing here knows of
-//! caching or routing.
+//! `http.rs` sends, `retry.rs` says what is tried again, `attempt.rs` keeps the account of one attempt, `meter.rs` reads the
+//! usage off the answer. Nothing here knows of caching or routing.
 
+pub mod attempt;
 pub mod http;
 pub mod meter;
 pub mod retry;
@@ -18,8 +19,9 @@ use bytes::Bytes;
 use crate::context::Context;
 use crate::error::{Error, Phase, Result};
 use crate::exchange::{Body, Endpoint, Request, Response};
-use crate::ledger::PriceTable;
+use crate::ledger::{Count, PriceTable};
 use crate::patience::{Failure, Patience};
+use crate::upstream::attempt::{DEFAULT, Running};
 use crate::upstream::meter::Meter;
 use crate::upstream::retry::{Verdict, judge, pause};
 
@@ -42,6 +44,7 @@ pub trait Sender: Send + Sync {
 /// The end of the pipeline.
 pub struct Upstream {
     prices: Arc<PriceTable>,
+    name: Arc<str>,
     /// By URL, whether requests that ask for a usage chunk are taken there; none is here before that is known.
     takes_usage: Mutex<HashMap<Arc<str>, bool>>,
 }
@@ -51,7 +54,7 @@ const MOST_URLS: usize = 1000;
 
 impl Upstream {
     pub fn new(prices: Arc<PriceTable>) -> Self {
-        Self { prices, takes_usage: Mutex::default() }
+        Self { prices, name: DEFAULT.into(), takes_usage: Mutex::default() }
     }
 
     pub fn prices(&self) -> &Arc<PriceTable> {
@@ -69,7 +72,7 @@ impl Upstream {
         let mut retries = 0_u32;
         loop {
             cx.patience.touch();
-            cx.receipt.update(|facts| facts.attempts += 1);
+            let running = Running::start(cx, &sent, &self.name);
             let connect = cx.patience.connect();
             let outgoing = Outgoing {
                 url: &sent.url,
@@ -82,6 +85,7 @@ impl Upstream {
                     if usage_added && matches!(response.status, 400 | 422) && self.may_refuse_usage(&request, &response)
                     {
                         // Our own addition may be what it refuses: the caller's request, as it is, tells.
+                        running.refused(response.status);
                         usage_added = false;
                         refused = true;
                         sent = request.clone();
@@ -93,9 +97,10 @@ impl Upstream {
                     response.usage_added = usage_added;
                     let verdict = judge(response.status, &response.headers, SystemTime::now());
                     let Verdict::Retry(wish) = verdict else {
-                        let meter = Meter::new(cx, &request, Arc::clone(&self.prices));
+                        let meter = Meter::new(running, &request, Arc::clone(&self.prices));
                         return Ok(meter.read(response));
                     };
+                    running.refused(response.status);
                     let failure = Failure::Status {
                         status: response.status,
                         headers: response.headers.clone(),
@@ -107,6 +112,7 @@ impl Upstream {
                     wish
                 }
                 Err(error) if error.is_retryable() => {
+                    running.failed(&error);
                     if outgrown(&error, connect, cx.patience.connect()) {
                         continue;
                     }
@@ -115,9 +121,13 @@ impl Upstream {
                     }
                     None
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    running.failed(&error);
+                    return Err(error);
+                }
             };
             retries += 1;
+            cx.books.count(Count::Retry);
             let wait = wish.unwrap_or_else(|| pause(retries, random()));
             cx.patience.pauses(wait);
             tokio::time::sleep(wait).await;

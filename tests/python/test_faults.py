@@ -116,7 +116,28 @@ def test_a_retry_that_succeeds(face: Face, upstream: Upstream) -> None:
     raw = face.run(lambda: client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES))
     assert raw.parse().choices[0].message.content == "pong"
     assert raw.retries_taken == 2
-    assert farthing.receipt(raw).attempts == 3  # type: ignore[union-attr]
+    receipt = farthing.receipt(raw)
+    assert receipt is not None
+    assert [(made.ending, made.status) for made in receipt.attempts] == [("refused", 503)] * 2 + [("answered", 200)]
+    assert [made.cost for made in receipt.attempts] == [0, 0, receipt.cost]
+    assert client.savings().retries == 2
+
+
+def test_an_answer_that_never_came_may_be_on_the_bill(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, max_retries=0, timeout=0.2)
+    upstream.script = lambda seen, number: Reply(body=chat(), delay=5)
+    with pytest.raises(openai.APITimeoutError):
+        face.chat(client)
+    assert (client.savings().unanswered, client.savings().spent) == (1, 0)
+
+
+def test_what_never_left_is_on_no_bill(face: Face) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    client = face.client(f"http://127.0.0.1:{port}/v1", max_retries=1)
+    with pytest.raises(openai.APIConnectionError):
+        face.chat(client)
+    assert (client.savings().unanswered, client.savings().retries) == (0, 1)
 
 
 def test_retry_after_is_waited_for(face: Face, upstream: Upstream) -> None:

@@ -79,7 +79,9 @@ impl Work {
             // Head and end in one: nobody is woken for half an answer.
             Body::Full(body) => {
                 // Before the flight leaves the list: whoever does not find the flight finds the answer.
-                self.keep(cx, request, &head, &body, response.is_whole);
+                if !response.is_substitute {
+                    self.keep(cx, request, &head, &body, response.is_whole);
+                }
                 Ok((head, End::Full(body)))
             }
             Body::Stream(mut events) => {
@@ -89,7 +91,9 @@ impl Work {
                     let whole = response.whole.get();
                     if let Some(body) = whole.filter(|_| !std::mem::replace(&mut settled, true)) {
                         let is_whole = Glance::of(request.endpoint, body).is_some_and(|glance| glance.is_whole);
-                        self.keep(cx, request, &head, body, is_whole);
+                        if !response.is_substitute {
+                            self.keep(cx, request, &head, body, is_whole);
+                        }
                         self.set_bill(cx);
                         // Whoever reads the last event may leave then; the work is done, not cancelled.
                         self.flight.set_answered();

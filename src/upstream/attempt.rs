@@ -1,0 +1,114 @@
+//! One attempt, from the moment it leaves until it is known what it cost: the one place where an attempt is opened and
+//! closed, on the receipt and in the books. Who sends it, and whether another follows, is not in here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::exchange::Request;
+use crate::ledger::{Charge, Count, Money, Usage};
+use crate::receipt::{Attempt, Ending};
+
+/// The name of the upstream that a client brings along.
+pub const DEFAULT: &str = "default";
+
+/// An attempt that is under way. Dropped, it was given up, and nobody knows whether it was billed.
+pub struct Running {
+    cx: Context,
+    index: usize,
+    started: Instant,
+    open: bool,
+}
+
+impl Running {
+    /// `upstream`: the name that the policy knows it by.
+    pub fn start(cx: &Context, request: &Request, upstream: &Arc<str>) -> Self {
+        let attempt = Attempt::new(Arc::clone(upstream), request.model().unwrap_or_default().into());
+        let mut index = 0;
+        cx.receipt.update(|facts| {
+            index = facts.attempts.len();
+            facts.attempts.push(attempt);
+        });
+        Self { cx: cx.clone(), index, started: Instant::now(), open: true }
+    }
+
+    pub fn cx(&self) -> &Context {
+        &self.cx
+    }
+
+    /// The upstream answered with an error status, which nobody bills.
+    pub fn refused(mut self, status: u16) {
+        self.close(|attempt| {
+            attempt.ending = Ending::Refused;
+            attempt.status = Some(status);
+            attempt.cost = Some(Money::ZERO);
+        });
+    }
+
+    /// No answer came.
+    pub fn failed(mut self, error: &Error) {
+        let may_be_billed = error.may_be_billed();
+        if may_be_billed {
+            self.cx.books.count(Count::Unanswered);
+        }
+        self.close(|attempt| {
+            attempt.ending = Ending::Failed;
+            attempt.error = Some(error.kind());
+            attempt.cost = (!may_be_billed).then_some(Money::ZERO);
+        });
+    }
+
+    /// The head of an answer is there.
+    pub fn answers(&self, status: u16) {
+        self.cx.receipt.update(|facts| {
+            if let Some(attempt) = facts.attempts.get_mut(self.index) {
+                attempt.status = Some(status);
+            }
+        });
+    }
+
+    /// What was used is known, or was estimated.
+    pub fn charged(mut self, model: Arc<str>, usage: Usage, cost: Option<Money>) {
+        self.close(|attempt| {
+            attempt.ending = Ending::Answered;
+            attempt.prompt_tokens = usage.prompt;
+            attempt.completion_tokens = usage.completion;
+            attempt.cost = cost;
+        });
+        self.cx.receipt.update(|facts| {
+            facts.usage = Some(usage.clone());
+            facts.cost = cost;
+        });
+        let tag = self.cx.tag.clone();
+        self.cx.books.record_charge(Charge { model, tag, stage: "upstream", usage, cost });
+    }
+
+    /// An answer that cannot have been billed: it has no usage, and nothing to estimate it from.
+    pub fn unbilled(mut self) {
+        self.close(|attempt| {
+            attempt.ending = Ending::Answered;
+            attempt.cost = Some(Money::ZERO);
+        });
+    }
+
+    fn close(&mut self, change: impl FnOnce(&mut Attempt)) {
+        self.open = false;
+        let time = self.started.elapsed();
+        self.cx.receipt.update(|facts| {
+            if let Some(attempt) = facts.attempts.get_mut(self.index) {
+                attempt.time = time;
+                change(attempt);
+            }
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.open {
+            self.cx.books.count(Count::Unanswered);
+            self.close(|attempt| attempt.ending = Ending::Abandoned);
+        }
+    }
+}
