@@ -187,14 +187,14 @@ def test_timeouts(face: Face, upstream: Upstream, stream: bool) -> None:
 
 
 def test_a_slow_answer_is_no_timeout_while_it_moves(face: Face, upstream: Upstream) -> None:
-    upstream.script = lambda seen, number: Reply(pieces=chat_events("0123456789"), pause=0.05)
-    assert text(face.stream(face.client(upstream), timeout=0.3)) == "0123456789"
+    upstream.script = lambda seen, number: Reply(pieces=chat_events("0123456789"), pause=0.2)
+    assert text(face.stream(face.client(upstream), timeout=1.5)) == "0123456789"
 
 
 def test_a_stream_that_stalls(face: Face, upstream: Upstream) -> None:
     def use(client: Any) -> Any:
         with pytest.raises(Exception) as caught:
-            face.stream(client, timeout=0.2)
+            face.stream(client, timeout=1)
         return type(caught.value)
 
     script = lambda seen, number: Reply(pieces=chat_events("0123456789"), pause=5)  # noqa: E731
