@@ -111,7 +111,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         ttl: None,
         tag: None,
         looked_on_disk: false,
-        joins: true,
+        event_loop: None,
         tasks: None,
     };
     Caller { cx, request }
