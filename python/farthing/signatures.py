@@ -1,7 +1,7 @@
 """What editors and type checkers see of the clients' constructors and copies: the SDK's arguments and `policy`.
 
-Never imported at run time: there, the signatures are the installed SDK's own (`client.py`). openai 2.x takes the types of
-httpx, 3.x those of httpx2; the one that is not installed is Any to a type checker.
+Never imported at run time: there, the signatures are the installed SDK's own (`client.py`). openai 2.x takes the types
+of httpx, 3.x those of httpx2; the one that is not installed is Any to a type checker.
 """
 
 from __future__ import annotations
