@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import socket
 import subprocess
 import sys
 from decimal import Decimal
@@ -280,6 +281,31 @@ def test_a_patched_transport_sees_every_call(face: Face, upstream: Upstream, mon
         face.chat(client)
         face.chat(client)
     assert len(seen) == 2
+    assert outcome(face.chat(client)) == "hit"
+
+
+@pytest.mark.parametrize("where", ["socket", "create_connection", "getaddrinfo", "socket.connect"])
+def test_sockets_that_are_not_pythons_own(
+    face: Face, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As gevent, PySocks and pytest-socket leave them: Rust does not go past them."""
+    client = face.client(upstream)
+    face.chat(client)
+    owner: Any = socket.socket if where == "socket.connect" else socket
+    name = where.rpartition(".")[2]
+    original = getattr(owner, name)
+    patched: Any
+    if where == "socket":
+        patched = type("Other", (original,), {"__module__": "elsewhere"})
+    else:
+
+        def patched(*args: Any, **kwargs: Any) -> Any:
+            return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, patched)
+        assert [outcome(face.chat(client)) for _ in range(2)] == [None, None]
+    assert upstream.calls == 3
     assert outcome(face.chat(client)) == "hit"
 
 

@@ -352,6 +352,33 @@ def test_loops_in_loops(upstream: Upstream) -> None:
     assert out == str(said)
 
 
+@pytest.mark.parametrize("http", ["", "sdk"])
+def test_gevent_goes_the_sdks_way(upstream: Upstream, http: str) -> None:
+    """Its threads are one: whoever blocks there holds all of them up."""
+    pytest.importorskip("gevent")
+    upstream.script = late(0.3, echo)
+    code = """
+    from gevent import monkey; monkey.patch_all()
+    import gevent, farthing, sys
+    client = farthing.OpenAI(base_url=sys.argv[1], api_key="k", max_retries=0, timeout=20)
+    turns = []
+    def turn():
+        while True: turns.append(1); gevent.sleep(0.01)
+    def ask(text):
+        messages = [{"role": "user", "content": text}]
+        return client.chat.completions.create(model="m", messages=messages).choices[0].message.content
+    gevent.spawn(turn)
+    jobs = [gevent.spawn(ask, str(number)) for number in range(5)]
+    gevent.joinall(jobs)
+    print([job.value for job in jobs], len(turns) > 5)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), upstream.url]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, "FARTHING_HTTP": http}
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, f"{[f're: {n}' for n in range(5)]} True"), done.stderr
+
+
 def test_uvloop_is_cancelled_in_the_middle_of_a_stream(upstream: Upstream) -> None:
     pytest.importorskip("uvloop")
     upstream.script = lambda seen, number: Reply(pieces=chat_events("a long answer"), pause=0.2)

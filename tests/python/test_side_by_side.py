@@ -689,7 +689,7 @@ def test_tls_through_a_proxy(
             said = [heard(face, client, stream=stream) for _ in range(2)]
             face.run(client.close)
         heads = [head.split(b"\r\n") for head in tunnel.heads]
-        # The SDK leaves a connection whose stream it has read to the last event; farthing reads the end, and uses it again.
+        # The SDK leaves a connection after the last event of a stream; farthing reads its end, and uses it again.
         results.append((said, heads[:1] if stream else heads))
         tunnel.close()
         assert b"sk-test" not in b"".join(tunnel.heads)
