@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -433,13 +434,38 @@ def test_a_hit_looks_like_an_answer(face: Face, upstream: Upstream) -> None:
 
 
 def test_a_raw_response_pickles(upstream: Upstream) -> None:
-    import pickle
-
     client = Face(False).client(upstream)
     raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
     twin = pickle.loads(pickle.dumps(raw.http_response))
     assert type(twin) is HTTPX.Response
     assert twin.json() == raw.http_response.json()
+
+
+def test_what_is_pickled_opens_where_farthing_is_not(upstream: Upstream) -> None:
+    """Workers, stores and notebooks that have the SDK alone; here, the receipt is still on it."""
+    client = Face(False).client(upstream)
+    ask = client.chat.completions
+    made = [
+        ask.create(model="m", messages=MESSAGES),
+        ask.create(model="m", messages=MESSAGES),
+        list(ask.create(model="m", messages=MESSAGES, stream=True)),
+        client.embeddings.create(model="m", input="x"),
+        ask.with_raw_response.create(model="m", messages=MESSAGES).http_response,
+        ask.with_raw_response.create(model="n", messages=MESSAGES).http_response,
+        client.post("/chat/completions", body={"model": "o", "messages": MESSAGES}, cast_to=HTTPX.Response),
+    ]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        pickled = pickle.dumps(made, protocol)
+        assert [outcome(twin) for twin in pickle.loads(pickled)[:2]] == ["miss", "hit"]
+        code = """
+import pickle, sys
+sys.modules["farthing"] = None
+made = pickle.load(sys.stdin.buffer)
+print(*(type(one).__name__ for one in made), made[-1].json() == made[-1].json(), made[0].model_copy() == made[0])
+"""
+        opened = subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True, timeout=60)
+        said = b"ChatCompletion ChatCompletion list CreateEmbeddingResponse Response Response Response True True"
+        assert opened.stdout.strip() == said, opened.stderr.decode()
 
 
 def test_what_counts_as_a_stream(face: Face, upstream: Upstream) -> None:
