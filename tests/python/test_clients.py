@@ -82,6 +82,30 @@ def test_wrap_of_a_users_own_subclass(face: Face, upstream: Upstream) -> None:
     assert [outcome(face.chat(c)) for c in (client, client.with_options(timeout=9))] == ["miss", "hit"]
 
 
+def test_wrap_of_a_subclass_with_methods_of_its_own(face: Face, upstream: Upstream) -> None:
+    base: Any = openai.AsyncOpenAI if face.is_async else openai.OpenAI
+
+    class Named(base):  # type: ignore[misc]
+        def __init__(self, name: str, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.name = name
+
+        def copy(self, **kwargs: Any) -> Any:
+            key = kwargs.get("api_key", self.api_key)
+            return type(self)(self.name, api_key=key, base_url=self.base_url, max_retries=0)
+
+        def with_options(self, *, timeout: float) -> Any:
+            return super().copy(timeout=timeout, _extra_kwargs={"name": self.name})
+
+    original = Named("one", api_key="k", base_url=upstream.url, max_retries=0)
+    client = farthing.wrap(original, policy={"cache": {"name": f"subclass {face.is_async}"}})
+    copies: Any = [client.copy(api_key="k"), client.with_options(timeout=3.0), type(client)("two", api_key="k")]
+    assert [copy.name for copy in copies] == ["one", "one", "two"]
+    assert face.chat(client).id == face.chat(copies[0]).id == face.chat(copies[1]).id
+    assert (upstream.calls, client.savings().hits) == (1, 2)
+    assert list(inspect.signature(type(client)).parameters) == ["name", "policy", "kwargs"]
+
+
 def test_wrap_of_something_else() -> None:
     with pytest.raises(TypeError, match="hint: wrap"):
         farthing.wrap(object())  # type: ignore[type-var]
