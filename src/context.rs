@@ -99,8 +99,8 @@ pub struct Context {
     pub tag: Option<Arc<str>>,
     /// The caller has looked for the answer on disk, just now.
     pub looked_on_disk: bool,
-    /// It may wait for an equal call in flight. Not a caller that stands in the way of that one's event loop.
-    pub joins: bool,
+    /// The event loop that the caller waits on, by a number; None = it blocks a thread, and whatever loop may be on it.
+    pub event_loop: Option<u64>,
     /// Counts what [`Self::spawn`] spawns; None when nobody asks.
     pub tasks: Option<Arc<Tasks>>,
 }

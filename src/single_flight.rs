@@ -60,6 +60,8 @@ pub struct Flight {
     log: Mutex<Log>,
     bill: Mutex<Bill>,
     task: Mutex<Option<AbortHandle>>,
+    /// The event loop that it needs to get on: whoever waits elsewhere may be holding that loop up.
+    needs: Option<u64>,
     answered: AtomicBool,
     /// Somebody who waits wants the answer stored.
     stores: AtomicBool,
@@ -153,6 +155,16 @@ impl Drop for Landing {
     }
 }
 
+/// A caller, as far as it matters to a flight.
+#[derive(Clone, Copy, Debug)]
+pub struct Passenger {
+    pub limits: Limits,
+    /// The event loop that it waits on.
+    pub event_loop: Option<u64>,
+    /// Its own sender gets on only while that loop runs.
+    pub needs_event_loop: bool,
+}
+
 /// The flights that may be joined.
 #[derive(Default)]
 pub struct Flights(Mutex<HashMap<Key, Arc<Flight>, KeyHasher>>);
@@ -170,18 +182,28 @@ pub enum Boarding<T> {
 impl Flights {
     /// Joins the flight for `key`, or opens one. `settled` is asked in between, under the lock: an equal flight may have
     /// landed and stored its answer since the caller looked.
-    pub fn board<T>(self: &Arc<Self>, key: Key, limits: Limits, settled: impl FnOnce() -> Option<T>) -> Boarding<T> {
+    pub fn board<T>(
+        self: &Arc<Self>,
+        key: Key,
+        passenger: Passenger,
+        settled: impl FnOnce() -> Option<T>,
+    ) -> Boarding<T> {
         let mut flights = lock(&self.0);
-        if let Some(flight) = flights.get(&key)
-            && !flight.is_over()
+        let flight = flights.get(&key).filter(|flight| !flight.is_over());
+        if let Some(flight) = flight
+            && (flight.needs.is_none() || flight.needs == passenger.event_loop)
         {
-            let id = flight.patience.join(limits);
+            let id = flight.patience.join(passenger.limits);
             return Boarding::Joined(Seat { flight: Arc::clone(flight), flights: Some((Arc::clone(self), key)), id });
         }
+        let is_listed = flight.is_some();
         if let Some(found) = settled() {
             return Boarding::Settled(found);
         }
-        let mut seat = Seat::alone(limits);
+        let mut seat = Seat::alone(passenger);
+        if is_listed {
+            return Boarding::Leads(seat);
+        }
         flights.insert(key, Arc::clone(&seat.flight));
         seat.flights = Some((Arc::clone(self), key));
         Boarding::Leads(seat)
@@ -213,14 +235,15 @@ pub struct Seat {
 
 impl Seat {
     /// A seat in a flight that nobody can join.
-    pub fn alone(limits: Limits) -> Self {
+    pub fn alone(passenger: Passenger) -> Self {
         let patience = Arc::new(Patience::default());
-        let id = patience.join(limits);
+        let id = patience.join(passenger.limits);
         let flight = Flight {
             patience,
             log: Mutex::default(),
             bill: Mutex::default(),
             task: Mutex::default(),
+            needs: passenger.event_loop.filter(|_| passenger.needs_event_loop),
             answered: AtomicBool::new(false),
             stores: AtomicBool::new(false),
             received: AtomicU64::new(0),

@@ -87,19 +87,13 @@ def _response(httpx: Any) -> type[Any]:
             self._request = value
 
         def __reduce__(self) -> tuple[Any, ...]:
-            # To others it is what it looks like.
+            # To others it is what it looks like, also where farthing is not installed.
             state = {name: value for name, value in self.__getstate__().items() if name != "_farthing_asked"}
-            return _restored, (httpx.Response, {**state, "_request": self.request})
+            return object.__new__, (httpx.Response,), {**state, "_request": self.request}
 
     Response.__name__ = Response.__qualname__ = "Response"
     Response.__module__ = httpx.Response.__module__
     return Response
-
-
-def _restored(kind: type[Any], state: dict[str, Any]) -> Any:
-    made = object.__new__(kind)
-    made.__setstate__(state)
-    return made
 
 
 def http_response(asked: Asked, answer: _core.Answer, *, is_async: bool) -> Any:

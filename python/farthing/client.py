@@ -38,32 +38,44 @@ _T = TypeVar("_T")
 
 
 def _init(
-    original: Any, self: Any, *, policy: PolicyLike = None, _farthing: Session | None = None, **kwargs: Any
+    original: Any, self: Any, *args: Any, policy: PolicyLike = None, _farthing: Session | None = None, **kwargs: Any
 ) -> None:
     # First, so that a policy with a mistake in it leaves no half-made client behind.
     self._farthing = _farthing if _farthing is not None else Session(Policy.resolve(policy))
-    original(self, **kwargs)
+    original(self, *args, **kwargs)
 
 
-def _copy(original: Any, self: Any, *, policy: PolicyLike = None, _extra_kwargs: Any = None, **kwargs: Any) -> Any:
+def _copy(original: Any, self: Any, *args: Any, policy: PolicyLike = None, **kwargs: Any) -> Any:
     session = self._farthing
     if policy is not None:
         session = Session(Policy.resolve(policy), session.ledger)
-    return original(self, _extra_kwargs={"_farthing": session, **(_extra_kwargs or {})}, **kwargs)
+    if _takes_extra(original):
+        kwargs["_extra_kwargs"] = {"_farthing": session, **(kwargs.get("_extra_kwargs") or {})}
+    made = original(self, *args, **kwargs)
+    if isinstance(made, _Mixin):
+        made._farthing = session
+    return made
+
+
+@functools.cache
+def _takes_extra(copy: Any) -> bool:
+    """Whether it knows the SDK's way to what a subclass needs; a `copy` of the user's own may not."""
+    return "_extra_kwargs" in inspect.signature(copy).parameters
 
 
 def _with_policy(original: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
-    """The SDK's method with `policy=`, also in its signature."""
+    """The SDK's method, or that of a user's subclass, with `policy=`, also in its signature."""
 
     @functools.wraps(original)
-    def method(self: Any, **kwargs: Any) -> Any:
-        return ours(original, self, **kwargs)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return ours(original, self, *args, **kwargs)
 
     signature = inspect.signature(original)
+    given = list(signature.parameters.values())
     policy = inspect.Parameter("policy", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="PolicyLike")
-    method.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), policy]
-    )
+    if "policy" not in signature.parameters:
+        given.insert(len(given) - (given[-1].kind is inspect.Parameter.VAR_KEYWORD), policy)
+    method.__signature__ = signature.replace(parameters=given)  # type: ignore[attr-defined]
     return method
 
 
@@ -72,7 +84,10 @@ def _face(kind: type[_T]) -> type[_T]:
     original: Any = kind.__bases__[1]
     face: Any = kind
     face.__init__ = _with_policy(original.__init__, _init)
-    face.copy = face.with_options = _with_policy(original.copy, _copy)
+    face.copy = _with_policy(original.copy, _copy)
+    # One method in the SDK, and maybe not in a user's subclass.
+    one = original.with_options is original.copy
+    face.with_options = face.copy if one else _with_policy(original.with_options, _copy)
     return kind
 
 
@@ -196,7 +211,7 @@ class OpenAI(_SyncMixin, openai.OpenAI):
     if TYPE_CHECKING:
 
         def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Sync]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+        def copy(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.SyncCopy]) -> Self: ...
 
         with_options = copy
 
@@ -208,7 +223,7 @@ class AsyncOpenAI(_AsyncMixin, openai.AsyncOpenAI):
     if TYPE_CHECKING:
 
         def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Async]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+        def copy(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.AsyncCopy]) -> Self: ...
 
         with_options = copy
 
@@ -220,7 +235,7 @@ class AzureOpenAI(_SyncMixin, openai.AzureOpenAI):
     if TYPE_CHECKING:
 
         def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.SyncAzure]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+        def copy(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.SyncAzureCopy]) -> Self: ...
 
         with_options = copy
 
@@ -232,7 +247,7 @@ class AsyncAzureOpenAI(_AsyncMixin, openai.AsyncAzureOpenAI):
     if TYPE_CHECKING:
 
         def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.AsyncAzure]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+        def copy(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.AsyncAzureCopy]) -> Self: ...
 
         with_options = copy
 

@@ -106,9 +106,9 @@ def receipt(response: object) -> Receipt | None:
     return None if cell is None else snapshot(cell)
 
 
-def snapshot(cell: ReceiptCell | Receipt) -> Receipt:
-    """A receipt as it stands now."""
-    return cell if isinstance(cell, Receipt) else _restore(cell.facts())
+def snapshot(cell: ReceiptCell | Mapping[str, Any]) -> Receipt:
+    """A receipt as it stands now; of a response that was pickled, as it stood then."""
+    return _restore(cell if isinstance(cell, Mapping) else cell.facts())
 
 
 def last_receipt(session: int) -> Receipt | None:

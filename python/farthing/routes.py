@@ -1,7 +1,9 @@
 """Who sends a call: Rust, the client's own http client, or the SDK unseen by us. Nothing is sent here.
 
 Mocks and recorders (respx, pytest-httpx, vcrpy) patch the http library's classes, tracers replace the SDK's methods.
-They must see what they saw before, and what they answer must not get into the cache: such calls go the SDK's way.
+They must see what they saw before, and what they answer must not get into the cache: such calls go the SDK's way. So do
+all calls where Python's sockets are not its own: gevent's and eventlet's wait for other threads that are none, PySocks'
+go through a proxy, pytest-socket's go nowhere.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import socket
 import weakref
 from enum import Enum
 from types import FunctionType
@@ -47,6 +50,8 @@ _PATCHED = {
     "aiohttp": (("ClientSession", "_request"),),
 }
 """What mocks, recorders and tracers replace, in httpx, in httpcore and in aiohttp."""
+_SOCKETS = ("socket", "create_connection", "getaddrinfo")
+"""What is replaced in `socket` by those who want all connections of a process."""
 _METHODS = ("post", "request")
 """What they replace in the SDK's clients."""
 
@@ -99,7 +104,23 @@ def _patched(client: Any) -> list[tuple[Any, str]]:
     if _is_aiohttp(transport):
         modules.append(("aiohttp", importlib.import_module("aiohttp")))
     known = [(getattr(module, owner), name) for kind, module in modules for owner, name in _PATCHED[kind]]
-    return [(owner, name) for owner, name in known if hasattr(owner, name)]
+    sockets = [*((socket, name) for name in _SOCKETS), (socket.socket, "connect")]
+    return [*sockets, *((owner, name) for owner, name in known if hasattr(owner, name))]
+
+
+def _is_original(owner: Any, name: str) -> bool:
+    """Whether it is what the library came with."""
+    now = getattr(owner, name)
+    if owner is socket.socket:
+        # In C.
+        return type(now) is not FunctionType
+    if owner is socket:
+        if isinstance(now, type):
+            return now.__module__ == socket.__name__
+        # By the file: other packages may be in a folder below the standard library's.
+        return type(now) is FunctionType and now.__code__.co_filename == socket.SocketIO.close.__code__.co_filename
+    module = importlib.import_module(owner.__module__.partition(".")[0])
+    return _is_from(now, os.path.dirname(module.__file__ or ""))
 
 
 def _http_probes(client: Any) -> _core.Probes | None:
@@ -108,10 +129,8 @@ def _http_probes(client: Any) -> _core.Probes | None:
     known = _probes.get(key)
     if known is None:
         places = _patched(client)
-        for owner, name in places:
-            folder = os.path.dirname(importlib.import_module(owner.__module__.partition(".")[0]).__file__ or "")
-            if not _is_from(getattr(owner, name), folder):
-                return None
+        if not all(_is_original(owner, name) for owner, name in places):
+            return None
         known = _probes[key] = _core.Probes(places)
     return known
 

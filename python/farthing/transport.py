@@ -61,7 +61,7 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
 
 def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwargs: dict[str, Any]) -> Any:
     """The sync client's `_send_request`."""
-    call = _Call.of(client, request, kwargs, is_async=False)
+    call = _Call.of(client, request, kwargs)
     if call is None:
         return plain(request, stream=stream, **kwargs)
     sender = SdkSender(plain, request, kwargs) if call.route is Route.SDK_CLIENT else None
@@ -89,7 +89,7 @@ async def send_async(
     client: Any, plain: Callable[..., Awaitable[Any]], request: Any, stream: bool, kwargs: dict[str, Any]
 ) -> Any:
     """The async client's `_send_request`."""
-    call = _Call.of(client, request, kwargs, is_async=True)
+    call = _Call.of(client, request, kwargs)
     try:
         loop = asyncio.get_running_loop() if call is not None else None
     except RuntimeError:  # trio
@@ -132,14 +132,6 @@ def retries(response: Any, counted: int) -> int:
     return counted if cell is None else max(counted, cell.attempts - 1)
 
 
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
 def note(made: Any, response: Any) -> None:
     """Hangs the receipt of `response` on what the SDK made of it."""
     cell = response.extensions.get(RECEIPT)
@@ -150,7 +142,7 @@ def note(made: Any, response: Any) -> None:
 class _Call:
     """One HTTP request that the engine answers."""
 
-    def __init__(self, client: Any, request: Any, endpoint: str, route: Route, *, is_async: bool) -> None:
+    def __init__(self, client: Any, request: Any, endpoint: str, route: Route) -> None:
         self.client = client
         self.request = request
         self.route = route
@@ -176,12 +168,10 @@ class _Call:
             "ttl": options.ttl,
             "tag": options.tag,
             "sample": sample_text(options.sample),
-            # In a notebook, a sync call may stand in the way of the loop on which an equal call is being sent.
-            "joins": is_async or route is not Route.SDK_CLIENT or not _in_loop(),
         }
 
     @classmethod
-    def of(cls, client: Any, request: Any, kwargs: dict[str, Any], *, is_async: bool) -> _Call | None:
+    def of(cls, client: Any, request: Any, kwargs: dict[str, Any]) -> _Call | None:
         """None: the request is not for the engine."""
         if EXTENSION not in request.extensions or kwargs.get("auth") is not None:
             return None
@@ -199,8 +189,4 @@ class _Call:
             request.read()
         except Exception:  # an async or one-shot body: the SDK's to send
             return None
-        return cls(client, request, endpoint, route, is_async=is_async)
-
-    def response(self, answer: _core.Answer, *, is_async: bool) -> Any:
-        response = http_response(self, answer, is_async=is_async)
-        return response
+        return cls(client, request, endpoint, route)

@@ -128,7 +128,7 @@ impl Call {
             ttl: seconds(item("ttl")?.extract::<Option<f64>>()?),
             tag,
             looked_on_disk: false,
-            joins: item("joins")?.extract()?,
+            event_loop: None,
             tasks: None,
         };
         Ok(Some(Self { cx, request, by_rust }))
@@ -153,13 +153,14 @@ impl Call {
 
     /// Runs the call as a task; `future` gets the answer on its own loop.
     pub fn start(
-        self,
+        mut self,
         py: Python<'_>,
         core: Arc<engine::Engine>,
         queue: &LoopQueue,
         future: Py<PyAny>,
     ) -> PyResult<Job> {
         let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
+        self.cx.event_loop = Some(queue.number());
         let receipt = Arc::clone(&self.cx.receipt);
         let work = |address: Address| async move {
             let landed = AssertUnwindSafe(self.run(core)).catch_unwind().await;

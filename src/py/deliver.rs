@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
 use super::call::{Failed, Landed, into_answer};
-use super::state::is_exiting;
+use super::state::{is_exiting, next_id};
 
 /// What a future gets.
 pub enum Parcel {
@@ -30,6 +30,7 @@ enum Bell {
 }
 
 struct Inner {
+    number: u64,
     bell: Bell,
     parcels: Mutex<Vec<(u64, Parcel)>>,
     /// By address. Only touched with the GIL held, so that no other thread ever drops one.
@@ -58,7 +59,7 @@ impl LoopQueue {
             #[cfg(not(unix))]
             None => return Err(pyo3::exceptions::PyNotImplementedError::new_err("no socket to watch here")),
         };
-        Ok(Self(Arc::new(Inner { bell, parcels: Mutex::default(), futures: Mutex::default() })))
+        Ok(Self(Arc::new(Inner { number: next_id(), bell, parcels: Mutex::default(), futures: Mutex::default() })))
     }
 
     /// What the loop watches; None = it is called instead.
@@ -101,6 +102,11 @@ impl LoopQueue {
 }
 
 impl LoopQueue {
+    /// Tells the loops of this process apart.
+    pub fn number(&self) -> u64 {
+        self.0.number
+    }
+
     /// Takes a future, for what `work` will have for it; `spawn` starts that and says how to stop it.
     pub fn expect(&self, future: Py<PyAny>, spawn: impl FnOnce(Address) -> AbortHandle) -> Job {
         let address = {

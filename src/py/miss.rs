@@ -85,7 +85,7 @@ impl Miss {
             ttl: self.ttl,
             tag: self.tag.clone(),
             looked_on_disk: true,
-            joins: true,
+            event_loop: None,
             tasks: None,
         };
         Ok(Call { cx, request, by_rust: true })

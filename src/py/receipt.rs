@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyType};
 
 use crate::receipt::{Attempt, Receipt};
 
@@ -53,9 +53,9 @@ impl ReceiptCell {
         slf
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyDict>,))> {
-        let restore = py.import("farthing.receipts")?.getattr("_restore")?;
-        Ok((restore, (self.facts(py)?,)))
+    /// A plain dict on the other side, where farthing may not be.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyType>, (Bound<'py, PyDict>,))> {
+        Ok((py.get_type::<PyDict>(), (self.facts(py)?,)))
     }
 }
 

@@ -140,6 +140,10 @@ impl Drop for Cancel {
 
 #[async_trait]
 impl Sender for PythonSender {
+    fn needs_event_loop(&self) -> bool {
+        self.locals.is_some()
+    }
+
     async fn send(&self, outgoing: Outgoing<'_>, patience: Arc<Patience>) -> Result<Response> {
         let parts = Parts {
             url: outgoing.url.to_owned(),

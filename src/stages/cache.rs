@@ -22,7 +22,7 @@ use crate::key::Key;
 use crate::ledger::{Books, Call, Money, Outcome, Usage};
 use crate::pipeline::{Next, Stage};
 use crate::receipt::Facts;
-use crate::single_flight::{Boarding, Flights, Seat};
+use crate::single_flight::{Boarding, Flights, Passenger, Seat};
 use crate::store::Entry;
 use crate::store::disk::{DiskStore, Ordered};
 use crate::store::memory::MemoryStore;
@@ -178,13 +178,13 @@ impl CacheStage {
 
     async fn fly(&self, cx: &Context, key: Key, request: &Request, next: &Next) -> Result<Response> {
         let find = || self.find(&key, cx.mode, cx.ttl);
-        let boarding = if !cx.mode.reads() {
-            // A fresh answer was asked for: an older call in flight is not one.
-            Boarding::Leads(Seat::alone(cx.limits))
-        } else if cx.joins {
-            self.flights.board(key, cx.limits, find)
+        let needs_event_loop = cx.sender.needs_event_loop();
+        let passenger = Passenger { limits: cx.limits, event_loop: cx.event_loop, needs_event_loop };
+        let boarding = if cx.mode.reads() {
+            self.flights.board(key, passenger, find)
         } else {
-            find().map_or_else(|| Boarding::Leads(Seat::alone(cx.limits)), Boarding::Settled)
+            // A fresh answer was asked for: an older call in flight is not one.
+            Boarding::Leads(Seat::alone(passenger))
         };
         match boarding {
             Boarding::Settled(entry) => {

@@ -39,6 +39,11 @@ pub struct Outgoing<'a> {
 pub trait Sender: Send + Sync {
     /// One attempt, no retries. An answer with any status is Ok; a body that is not a stream comes whole.
     async fn send(&self, outgoing: Outgoing<'_>, patience: Arc<Patience>) -> Result<Response>;
+
+    /// Whether it gets on only while the caller's event loop runs.
+    fn needs_event_loop(&self) -> bool {
+        false
+    }
 }
 
 /// The end of the pipeline.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import socket
 import subprocess
 import sys
 from decimal import Decimal
@@ -79,6 +80,30 @@ def test_wrap_of_a_users_own_subclass(face: Face, upstream: Upstream) -> None:
     client: Any = farthing.wrap(Mine(base_url=upstream.url, api_key="k"), policy={"cache": {"name": upstream.url}})
     assert (client.hello(), type(client).__name__) == ("hello", "Mine")
     assert [outcome(face.chat(c)) for c in (client, client.with_options(timeout=9))] == ["miss", "hit"]
+
+
+def test_wrap_of_a_subclass_with_methods_of_its_own(face: Face, upstream: Upstream) -> None:
+    base: Any = openai.AsyncOpenAI if face.is_async else openai.OpenAI
+
+    class Named(base):  # type: ignore[misc]
+        def __init__(self, name: str, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.name = name
+
+        def copy(self, **kwargs: Any) -> Any:
+            key = kwargs.get("api_key", self.api_key)
+            return type(self)(self.name, api_key=key, base_url=self.base_url, max_retries=0)
+
+        def with_options(self, *, timeout: float) -> Any:
+            return super().copy(timeout=timeout, _extra_kwargs={"name": self.name})
+
+    original = Named("one", api_key="k", base_url=upstream.url, max_retries=0)
+    client = farthing.wrap(original, policy={"cache": {"name": f"subclass {face.is_async}"}})
+    copies: Any = [client.copy(api_key="k"), client.with_options(timeout=3.0), type(client)("two", api_key="k")]
+    assert [copy.name for copy in copies] == ["one", "one", "two"]
+    assert face.chat(client).id == face.chat(copies[0]).id == face.chat(copies[1]).id
+    assert (upstream.calls, client.savings().hits) == (1, 2)
+    assert list(inspect.signature(type(client)).parameters) == ["name", "policy", "kwargs"]
 
 
 def test_wrap_of_something_else() -> None:
@@ -280,6 +305,31 @@ def test_a_patched_transport_sees_every_call(face: Face, upstream: Upstream, mon
         face.chat(client)
         face.chat(client)
     assert len(seen) == 2
+    assert outcome(face.chat(client)) == "hit"
+
+
+@pytest.mark.parametrize("where", ["socket", "create_connection", "getaddrinfo", "socket.connect"])
+def test_sockets_that_are_not_pythons_own(
+    face: Face, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As gevent, PySocks and pytest-socket leave them: Rust does not go past them."""
+    client = face.client(upstream)
+    face.chat(client)
+    owner: Any = socket.socket if where == "socket.connect" else socket
+    name = where.rpartition(".")[2]
+    original = getattr(owner, name)
+    patched: Any
+    if where == "socket":
+        patched = type("Other", (original,), {"__module__": "elsewhere"})
+    else:
+
+        def patched(*args: Any, **kwargs: Any) -> Any:
+            return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, patched)
+        assert [outcome(face.chat(client)) for _ in range(2)] == [None, None]
+    assert upstream.calls == 3
     assert outcome(face.chat(client)) == "hit"
 
 

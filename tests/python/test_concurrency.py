@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from test_process import HERE, PRELUDE, run, unix
-from upstream import Reply, Seen, Upstream, answer, chat_events
+from upstream import Reply, Seen, Upstream, answer, chat_events, late
 
 
 def echo(seen: Seen, number: int) -> Reply:
@@ -289,30 +289,41 @@ def test_a_sync_client_in_a_running_loop(upstream: Upstream, http: str) -> None:
     assert out.splitlines() == ["miss hit", "miss hit", "True hit", "miss hit"]
 
 
-@pytest.mark.parametrize("http", ["", "sdk"])
-def test_a_sync_call_does_not_wait_for_the_loop_that_it_holds_up(upstream: Upstream, http: str) -> None:
-    """An equal call is in flight on this very loop, and can go on only when the sync one is done."""
+HELD_UP = {
+    "a sync call": "said = ask(client)",
+    "a sync stream": "said = ask(client, stream=True)",
+    "a sync call of a thread": "said = threads.submit(ask, client).result()",
+    "another loop": "said = threads.submit(asyncio.run, ask(asynchronous(timeout=None))).result()",
+}
+"""How a coroutine holds up its own loop."""
 
-    def slow(seen: Seen, number: int) -> Reply:
-        reply = answer(seen, f"pong {number}")
-        reply.delay = 0.3
-        return reply
 
-    upstream.script = slow
+@pytest.mark.parametrize("how", HELD_UP)
+@pytest.mark.parametrize("sender", ["", "sdk", "hooks"])
+def test_what_holds_a_loop_up_does_not_wait_for_it(upstream: Upstream, sender: str, how: str) -> None:
+    """An equal call is in flight on this very loop, and may be able to go on only when the other is done. With hooks
+    its own http client sends it, and Rust the other one."""
+    upstream.script = late(0.3)
     out = run(
         upstream,
-        """
+        f"""
+        from concurrent.futures import ThreadPoolExecutor
+        threads = ThreadPoolExecutor(1)
+        async def seen(request): pass
         async def main():
-            client, later = sync(timeout=10), asynchronous(timeout=10)
+            client, later = sync(timeout=None), asynchronous(timeout=None)
+            if {sender == "hooks"}: later._client.event_hooks["request"].append(seen)
             task = asyncio.create_task(ask(later))
             await asyncio.sleep(0.1)
-            said = ask(client).choices[0].message.content.split()[0]
-            print(said, (await task).choices[0].message.content.split()[0])
+            {HELD_UP[how]}
+            if isinstance(said, openai.Stream): print(sum(1 for _ in said) > 2)
+            else: print(said.choices[0].message.content.startswith("pong"))
+            print((await task).choices[0].message.content.startswith("pong"), client.cache.stats()["in_flight"])
         asyncio.run(main())
         """,
-        FARTHING_HTTP=http,
+        FARTHING_HTTP=sender.replace("hooks", ""),
     )
-    assert out == "pong pong"
+    assert out.splitlines() == ["True", "True 0"]
 
 
 def test_loops_in_loops(upstream: Upstream) -> None:
@@ -339,6 +350,33 @@ def test_loops_in_loops(upstream: Upstream) -> None:
     )
     said = ["re: inner 0", "re: inner 1", "re: inner 2", "re: inner 1", "test-model", "re: outer", "re: s"]
     assert out == str(said)
+
+
+@pytest.mark.parametrize("http", ["", "sdk"])
+def test_gevent_goes_the_sdks_way(upstream: Upstream, http: str) -> None:
+    """Its threads are one: whoever blocks there holds all of them up."""
+    pytest.importorskip("gevent")
+    upstream.script = late(0.3, echo)
+    code = """
+    from gevent import monkey; monkey.patch_all()
+    import gevent, farthing, sys
+    client = farthing.OpenAI(base_url=sys.argv[1], api_key="k", max_retries=0, timeout=20)
+    turns = []
+    def turn():
+        while True: turns.append(1); gevent.sleep(0.01)
+    def ask(text):
+        messages = [{"role": "user", "content": text}]
+        return client.chat.completions.create(model="m", messages=messages).choices[0].message.content
+    gevent.spawn(turn)
+    jobs = [gevent.spawn(ask, str(number)) for number in range(5)]
+    gevent.joinall(jobs)
+    print([job.value for job in jobs], len(turns) > 5)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), upstream.url]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, "FARTHING_HTTP": http}
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, f"{[f're: {n}' for n in range(5)]} True"), done.stderr
 
 
 def test_uvloop_is_cancelled_in_the_middle_of_a_stream(upstream: Upstream) -> None:

@@ -7,6 +7,7 @@ it said may be left. A style that does not work with the installed SDK either is
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -372,20 +373,28 @@ def the_clients_http_client_replaced(stage: Stage) -> Iterator[None]:
 # The SDK's methods.
 
 
-def patched(stage: Stage, owner: Any, name: str) -> Iterator[None]:
+def patched(stage: Stage, owner: Callable[[Stage], Any], name: str) -> Iterator[None]:
     stage.make()
-    with mock.patch.object(owner(stage) if callable(owner) else owner, name, stage.awaited(stage.said)):
+    with mock.patch.object(owner(stage), name, stage.awaited(stage.said)):
         yield
 
 
-@style
-def create_of_the_client(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.client.chat.completions, "create")
+PATCHED: dict[str, tuple[Callable[[Stage], Any], str]] = {
+    "create_of_the_client": (lambda stage: stage.client.chat.completions, "create"),
+    "create_of_the_class": (lambda stage: stage.of(sdk_completions, "Completions"), "create"),
+    "post_of_the_client": (lambda stage: stage.client, "post"),
+    "post_of_the_sdks_class": (lambda stage: stage.sdk, "post"),
+    "post_of_the_class": (lambda stage: stage.ours, "post"),
+    "post_of_the_base_class": (lambda stage: stage.base, "post"),
+    "request_of_the_client": (lambda stage: stage.client, "request"),
+    "request_of_the_sdks_class": (lambda stage: stage.sdk, "request"),
+    "request_of_the_class": (lambda stage: stage.ours, "request"),
+    "post_of_the_resource": (lambda stage: stage.client.chat.completions, "_post"),
+}
+"""Whose attribute a mock is put in place of."""
 
-
-@style
-def create_of_the_class(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.of(sdk_completions, "Completions"), "create")
+for _name, (_owner, _attribute) in PATCHED.items():
+    STYLES[_name] = contextlib.contextmanager(functools.partial(patched, owner=_owner, name=_attribute))
 
 
 @style
@@ -404,46 +413,6 @@ def create_of_the_class_by_its_other_path(stage: Stage) -> Iterator[None]:
     with mock.patch(f"openai.resources.chat.{kind}.create", autospec=True) as create:
         create.side_effect = stage.awaited(stage.said)
         yield
-
-
-@style
-def post_of_the_client(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.client, "post")
-
-
-@style
-def post_of_the_sdks_class(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.sdk, "post")
-
-
-@style
-def post_of_the_class(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.ours, "post")
-
-
-@style
-def post_of_the_base_class(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.base, "post")
-
-
-@style
-def request_of_the_client(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.client, "request")
-
-
-@style
-def request_of_the_sdks_class(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.sdk, "request")
-
-
-@style
-def request_of_the_class(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.ours, "request")
-
-
-@style
-def post_of_the_resource(stage: Stage) -> Iterator[None]:
-    yield from patched(stage, lambda stage: stage.client.chat.completions, "_post")
 
 
 @style

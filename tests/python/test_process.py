@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from upstream import Reply, Seen, Upstream, answer, chat_events
+from upstream import Reply, Upstream, answer, chat_events, late
 
 HERE = str(Path(__file__).parent)
 PRELUDE = """
@@ -211,12 +211,7 @@ def test_exit_at_once(upstream: Upstream) -> None:
 
 
 def test_a_client_collected_while_a_call_runs(upstream: Upstream) -> None:
-    def slow(seen: Seen, number: int) -> Reply:
-        reply = answer(seen)
-        reply.delay = 0.3
-        return reply
-
-    upstream.script = slow
+    upstream.script = late(0.3)
     out = run(
         upstream,
         """
@@ -233,7 +228,25 @@ def test_a_client_collected_while_a_call_runs(upstream: Upstream) -> None:
         print(sum(1 for _ in stream) > 3)
         """,
     )
-    assert out.splitlines() == ["pong", "True"]
+    assert out.splitlines() == ["pong 1", "True"]
+
+
+def test_the_thread_that_used_it_first_is_gone(upstream: Upstream) -> None:
+    """The core's allocator may take the thread that loads it for the main one, and later threads get its number."""
+    source = PRELUDE.format(here=HERE, url=upstream.url).replace("from farthing import OpenAI, AsyncOpenAI", "")
+    script = """
+    def work():
+        from farthing import OpenAI
+        ask(OpenAI(base_url=URL, api_key="k"))
+    for _ in range(20):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    print(farthing.savings().calls)
+    """
+    command = [sys.executable, "-c", source + textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "20"), done.stderr
 
 
 def test_clients_do_not_leak(upstream: Upstream) -> None:

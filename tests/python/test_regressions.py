@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import MESSAGES, Face, text
-from upstream import Reply, Seen, Upstream, answer, chat, chat_events
+from upstream import Reply, Seen, Upstream, answer, chat, chat_events, late
 
 import farthing
 from farthing.routes import HTTPX
@@ -150,12 +151,7 @@ def test_the_leader_leaves_while_its_own_http_client_sends(
 ) -> None:
     monkeypatch.setenv("FARTHING_HTTP", "sdk")
 
-    def script(seen: Seen, number: int) -> Reply:
-        reply = answer(seen, f"pong {number}")
-        reply.delay = 0.5
-        return reply
-
-    upstream.script = script
+    upstream.script = late(0.5)
     policy = {"cache": {"name": f"leaving {end}"}}
     options: dict[str, Any] = {"base_url": upstream.url, "api_key": "k", "max_retries": 0, "policy": policy}
     leader, follower = farthing.AsyncOpenAI(**options), farthing.OpenAI(**options)
@@ -183,12 +179,7 @@ def test_the_leader_leaves_while_its_own_http_client_sends(
 def test_a_sync_leader_that_leaves_early_leaves_the_work_running(upstream: Upstream) -> None:
     """Less patient than who joined it: the work goes on, on a thread that nobody's call occupies."""
 
-    def script(seen: Seen, number: int) -> Reply:
-        reply = answer(seen, f"pong {number}")
-        reply.delay = 1.0
-        return reply
-
-    upstream.script = script
+    upstream.script = late(1.0)
     client = Face(False).client(upstream)
     results: dict[str, Any] = {}
 
@@ -443,13 +434,38 @@ def test_a_hit_looks_like_an_answer(face: Face, upstream: Upstream) -> None:
 
 
 def test_a_raw_response_pickles(upstream: Upstream) -> None:
-    import pickle
-
     client = Face(False).client(upstream)
     raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
     twin = pickle.loads(pickle.dumps(raw.http_response))
     assert type(twin) is HTTPX.Response
     assert twin.json() == raw.http_response.json()
+
+
+def test_what_is_pickled_opens_where_farthing_is_not(upstream: Upstream) -> None:
+    """Workers, stores and notebooks that have the SDK alone; here, the receipt is still on it."""
+    client = Face(False).client(upstream)
+    ask = client.chat.completions
+    made = [
+        ask.create(model="m", messages=MESSAGES),
+        ask.create(model="m", messages=MESSAGES),
+        list(ask.create(model="m", messages=MESSAGES, stream=True)),
+        client.embeddings.create(model="m", input="x"),
+        ask.with_raw_response.create(model="m", messages=MESSAGES).http_response,
+        ask.with_raw_response.create(model="n", messages=MESSAGES).http_response,
+        client.post("/chat/completions", body={"model": "o", "messages": MESSAGES}, cast_to=HTTPX.Response),
+    ]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        pickled = pickle.dumps(made, protocol)
+        assert [outcome(twin) for twin in pickle.loads(pickled)[:2]] == ["miss", "hit"]
+        code = """
+import pickle, sys
+sys.modules["farthing"] = None
+made = pickle.load(sys.stdin.buffer)
+print(*(type(one).__name__ for one in made), made[-1].json() == made[-1].json(), made[0].model_copy() == made[0])
+"""
+        opened = subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True, timeout=60)
+        said = b"ChatCompletion ChatCompletion list CreateEmbeddingResponse Response Response Response True True"
+        assert opened.stdout.strip() == said, opened.stderr.decode()
 
 
 def test_what_counts_as_a_stream(face: Face, upstream: Upstream) -> None:
@@ -540,19 +556,28 @@ def test_wrap_says_when_it_loses_a_patch(upstream: Upstream) -> None:
 
 
 def test_types(tmp_path: Path) -> None:
-    """What editors see: the face of ours, also on what wrap() and with_options() return."""
-    code = """
+    """What editors see: the face of ours, also on what wrap() and with_options() return, and the SDK's arguments."""
+    code = f"""
 import openai, farthing
+import {HTTPX.__name__} as httpx
 w = farthing.wrap(openai.OpenAI(api_key="k"))
 w.savings(); w.cache.clear()
 w.with_options(policy=None, timeout=3).savings()
-a = farthing.wrap(openai.AsyncOpenAI(api_key="k"), policy={"strict": True})
+a = farthing.wrap(openai.AsyncOpenAI(api_key="k"), policy={{"strict": True}})
 reveal_type(a)
+c = farthing.OpenAI(
+    api_key="k", base_url=httpx.URL("http://h"), http_client=httpx.Client(), timeout=httpx.Timeout(1),
+    _strict_response_validation=True,
+)
+c.copy(base_url=httpx.URL("http://h"), set_default_headers={{"a": "b"}}, max_retries=openai.NOT_GIVEN)
+c.with_options(timeout="1")  # type: ignore[arg-type]
+c.with_options(retries=1)  # type: ignore[call-arg]
+farthing.OpenAI(api_key=1)  # type: ignore[arg-type]
 reveal_type(farthing.OpenAI(api_key="k").with_options(max_retries=1))
 """
     (tmp_path / "uses.py").write_text(code)
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--no-incremental", "uses.py"],
+        [sys.executable, "-m", "mypy", "--no-incremental", "--warn-unused-ignores", "uses.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -62,7 +62,11 @@ class Wire:
     @property
     def url(self) -> str:
         scheme = "http" if self._context is None else "https"
-        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        return f"{scheme}://127.0.0.1:{self.address[1]}/v1"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self._listener.getsockname()[1]
 
     def close(self) -> None:
         self._listener.close()
@@ -590,6 +594,116 @@ def test_a_private_authority(
         assert plain[0][0][1]["cause"] == "ConnectError"
     else:
         assert plain[0][0][0] == 200
+
+
+# Both: TLS through a proxy.
+
+
+class Tunnel:
+    """A proxy that knows CONNECT and nothing else; whatever host is asked for, `wire` is at the other end."""
+
+    def __init__(self, wire: Wire, refusal: bytes = b"") -> None:
+        self.heads: list[bytes] = []
+        self._to = wire
+        self._refusal = refusal
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, user: str = "") -> str:
+        return f"http://{user}127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            more = near.recv(65536)
+            if not more:
+                return
+            head += more
+        self.heads.append(head)
+        if self._refusal:
+            near.sendall(self._refusal)
+            near.close()
+            return
+        far = socket.create_connection(self._to.address)
+        near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        threading.Thread(target=self._carry, args=(far, near), daemon=True).start()
+        self._carry(near, far)
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+
+REFUSALS = {
+    "taken": b"",
+    "a password is wanted": b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n",
+    "forbidden": b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno",
+    "no HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("where", ["in the environment", "in the http client"])
+@pytest.mark.parametrize("name", REFUSALS)
+def test_tls_through_a_proxy(
+    face: Face,
+    proxy: Wire,
+    authority: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+    name: str,
+    where: str,
+    stream: bool,
+) -> None:
+    """The proxy sees where to and its own password; it does not see the key."""
+    wire = Wire(
+        lambda number: [EVENTS + CHUNKED + chunked(*chat_events())] if stream else [sized()],
+        https(authority, "upstream.invalid"),
+    )
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    results = []
+    for plain in (True, False):
+        tunnel = Tunnel(wire, REFUSALS[name])
+        options: dict[str, Any] = {}
+        with monkeypatch.context() as patch:
+            if where == "in the environment":
+                patch.setenv("HTTPS_PROXY", tunnel.url("user:secret@"))
+                patch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+            else:
+                kind: Any = openai.DefaultAsyncHttpxClient if face.is_async else openai.DefaultHttpxClient
+                options["http_client"] = kind(proxy=tunnel.url("user:secret@"), verify=trusting(authority))
+            client = face.client("https://upstream.invalid/v1", plain=plain, cached=False, **options)
+            said = [heard(face, client, stream=stream) for _ in range(2)]
+            face.run(client.close)
+        heads = [head.split(b"\r\n") for head in tunnel.heads]
+        # The SDK leaves a connection after the last event of a stream; farthing reads its end, and uses it again.
+        results.append((said, heads[:1] if stream else heads))
+        tunnel.close()
+        assert b"sk-test" not in b"".join(tunnel.heads)
+        assert all(b"Bearer sk-test" in head for head in wire.heads)
+    wire.close()
+    assert results[1] == results[0]
+    said, heads = results[0]
+    assert heads[0][0] == b"CONNECT upstream.invalid:443 HTTP/1.1"
+    assert b"Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=" in heads[0]
+    if name == "taken":
+        assert said[0] == ("pong" if stream else said[1])
+        assert len(wire.heads) == 4
+    else:
+        assert said[0][1]["type"] == "APIConnectionError"
 
 
 # Cancellation.

@@ -11,15 +11,11 @@ from typing import Any
 import openai
 import pytest
 from conftest import MESSAGES, Face, text
-from upstream import Reply, Seen, Upstream, answer, chat_events
+from upstream import Reply, Seen, Upstream, answer, chat_events, late
 
 import farthing
 
-
-def slow(seen: Seen, number: int) -> Reply:
-    reply = answer(seen, f"pong {number}")
-    reply.delay = 0.3
-    return reply
+slow = late(0.3)
 
 
 def ask(client: Any, **options: Any) -> Any:

@@ -11,7 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -214,6 +214,11 @@ def answer(seen: Seen, text: str = "pong", calls: Sequence[Call] = ()) -> Reply:
 def numbered(seen: Seen, number: int) -> Reply:
     """Good answers that differ from call to call."""
     return answer(seen, f"pong {number}")
+
+
+def late(seconds: float, script: Script = numbered) -> Script:
+    """What `script` answers, so much later."""
+    return lambda seen, number: replace(script(seen, number), delay=seconds)
 
 
 @dataclass

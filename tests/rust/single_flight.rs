@@ -111,7 +111,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         ttl: None,
         tag: None,
         looked_on_disk: false,
-        joins: true,
+        event_loop: None,
         tasks: None,
     };
     Caller { cx, request }
@@ -151,6 +151,53 @@ fn the_price_is_paid_once() {
         assert_eq!(outcomes["miss"], 1);
         let report = ledger.report();
         assert_eq!((report.spent.pico(), report.saved.pico()), (COST, 19 * COST));
+    });
+}
+
+/// Sends, and needs an event loop for it.
+struct OnALoop(Arc<Scripted>);
+
+#[async_trait]
+impl Sender for OnALoop {
+    async fn send(&self, outgoing: Outgoing<'_>, patience: Arc<Patience>) -> Result<Response> {
+        self.0.send(outgoing, patience).await
+    }
+
+    fn needs_event_loop(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_flight_that_needs_a_loop_is_joined_from_that_loop_only() {
+    runtime().block_on(async {
+        let (engine, ledger) = (engine(), Arc::new(Ledger::default()));
+        let sender = Scripted::new(&[], Duration::from_millis(50));
+        let mut tasks = Vec::new();
+        for (event_loop, needs_it) in
+            [(Some(1), true), (Some(1), true), (Some(1), false), (Some(2), true), (None, false)]
+        {
+            let mut caller = caller(&engine, &sender, &ledger, 0, 0);
+            caller.cx.event_loop = event_loop;
+            if needs_it {
+                caller.cx.sender = Arc::new(OnALoop(Arc::clone(&sender)));
+            }
+            let engine = Arc::clone(&engine);
+            tasks.push(tokio::spawn(async move {
+                engine.call(&caller.cx, caller.request).await.unwrap();
+                caller.cx.receipt.facts().outcome.unwrap().name()
+            }));
+            tokio::task::yield_now().await;
+            while sender.sent() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let mut outcomes = Vec::new();
+        for task in tasks {
+            outcomes.push(task.await.unwrap());
+        }
+        assert_eq!(outcomes, ["miss", "joined", "joined", "miss", "miss"]);
+        assert_eq!((sender.sent(), engine.cache().in_flight()), (3, 0));
     });
 }
 
