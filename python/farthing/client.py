@@ -38,22 +38,36 @@ _T = TypeVar("_T")
 
 
 def _init(
-    original: Any, self: Any, *, policy: PolicyLike = None, _farthing: Session | None = None, **kwargs: Any
+    original: Any,
+    self: Any,
+    *,
+    policy: PolicyLike = None,
+    reload: bool = False,
+    _farthing: Session | None = None,
+    **kwargs: Any,
 ) -> None:
     # First, so that a policy with a mistake in it leaves no half-made client behind.
-    self._farthing = _farthing if _farthing is not None else Session(Policy.resolve(policy))
+    self._farthing = _farthing if _farthing is not None else Session.of(policy, watch=reload)
     original(self, **kwargs)
 
 
-def _copy(original: Any, self: Any, *, policy: PolicyLike = None, _extra_kwargs: Any = None, **kwargs: Any) -> Any:
+def _copy(
+    original: Any,
+    self: Any,
+    *,
+    policy: PolicyLike = None,
+    reload: bool = False,
+    _extra_kwargs: Any = None,
+    **kwargs: Any,
+) -> Any:
     session = self._farthing
     if policy is not None:
-        session = Session(Policy.resolve(policy), session.ledger)
+        session = Session.of(policy, session.ledger, watch=reload)
     return original(self, _extra_kwargs={"_farthing": session, **(_extra_kwargs or {})}, **kwargs)
 
 
 def _with_policy(original: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
-    """The SDK's method with `policy=`, also in its signature."""
+    """The SDK's method with `policy=` and `reload=`, also in its signature."""
 
     @functools.wraps(original)
     def method(self: Any, **kwargs: Any) -> Any:
@@ -61,8 +75,9 @@ def _with_policy(original: Callable[..., Any], ours: Callable[..., Any]) -> Call
 
     signature = inspect.signature(original)
     policy = inspect.Parameter("policy", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="PolicyLike")
+    reload = inspect.Parameter("reload", inspect.Parameter.KEYWORD_ONLY, default=False, annotation="bool")
     method.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), policy]
+        parameters=[*signature.parameters.values(), policy, reload]
     )
     return method
 
@@ -91,6 +106,15 @@ class _Mixin:
         """The policy that this client works by."""
         return self._farthing.policy
 
+    def reload(self) -> None:
+        """Reads the policy's file again, for this client and its copies. Calls in flight end with what they started with;
+        answers in memory stay where the cache's part of the policy is the same.
+
+        Raises:
+            PolicyError: the policy was not read from a file, or has a mistake in it: then the running one stays.
+        """
+        self._farthing.reload()
+
     def savings(self) -> Savings:
         """The bill of this client and its copies: spent and saved, USD, by model and by tag."""
         return Savings.from_json(self._farthing.ledger.report())
@@ -104,6 +128,9 @@ class _Mixin:
 
         def _build_request(self, options, **kwargs):
             return transport.build(self, super()._build_request, options, kwargs)
+
+        def _farthing_request(self, options):
+            return transport.plain_request(super()._build_request, options)
 
         def _process_response_data(self, *, data, cast_to, response):
             made = super()._process_response_data(data=data, cast_to=cast_to, response=response)
@@ -188,6 +215,8 @@ class OpenAI(_SyncMixin, openai.OpenAI):
     Args:
         policy: a `Policy`, a mapping with its names, or the path of a TOML file. Without it, the file that
             `FARTHING_POLICY` names; without that, the exact cache, single-flight and the ledger.
+        reload: look at the policy's file on calls, at most once a second, and take it over when it has changed. An edit
+            with a mistake in it is warned about once, and the running policy stays.
 
     Raises:
         PolicyError: the policy has a mistake in it.
@@ -195,8 +224,8 @@ class OpenAI(_SyncMixin, openai.OpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Sync]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+        def __init__(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.Sync]) -> None: ...
+        def copy(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Any) -> Self: ...
 
         with_options = copy
 
@@ -207,8 +236,8 @@ class AsyncOpenAI(_AsyncMixin, openai.AsyncOpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Async]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+        def __init__(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.Async]) -> None: ...
+        def copy(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Any) -> Self: ...
 
         with_options = copy
 
@@ -219,8 +248,8 @@ class AzureOpenAI(_SyncMixin, openai.AzureOpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.SyncAzure]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+        def __init__(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.SyncAzure]) -> None: ...
+        def copy(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Any) -> Self: ...
 
         with_options = copy
 
@@ -231,8 +260,8 @@ class AsyncAzureOpenAI(_AsyncMixin, openai.AsyncAzureOpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.AsyncAzure]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Any) -> Self: ...
+        def __init__(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.AsyncAzure]) -> None: ...
+        def copy(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Any) -> Self: ...
 
         with_options = copy
 
@@ -246,14 +275,14 @@ _OURS: dict[type, type] = {
 
 
 @overload
-def wrap(client: openai.AzureOpenAI, *, policy: PolicyLike = ...) -> AzureOpenAI: ...  # type: ignore[overload-overlap]
+def wrap(client: openai.AzureOpenAI, *, policy: PolicyLike = ..., reload: bool = ...) -> AzureOpenAI: ...  # type: ignore[overload-overlap]
 @overload
-def wrap(client: openai.AsyncAzureOpenAI, *, policy: PolicyLike = ...) -> AsyncAzureOpenAI: ...  # type: ignore[overload-overlap]
+def wrap(client: openai.AsyncAzureOpenAI, *, policy: PolicyLike = ..., reload: bool = ...) -> AsyncAzureOpenAI: ...  # type: ignore[overload-overlap]
 @overload
-def wrap(client: openai.OpenAI, *, policy: PolicyLike = ...) -> OpenAI: ...
+def wrap(client: openai.OpenAI, *, policy: PolicyLike = ..., reload: bool = ...) -> OpenAI: ...
 @overload
-def wrap(client: openai.AsyncOpenAI, *, policy: PolicyLike = ...) -> AsyncOpenAI: ...
-def wrap(client: Any, *, policy: PolicyLike = None) -> Any:
+def wrap(client: openai.AsyncOpenAI, *, policy: PolicyLike = ..., reload: bool = ...) -> AsyncOpenAI: ...
+def wrap(client: Any, *, policy: PolicyLike = None, reload: bool = False) -> Any:
     """A client that does what `client` does, through farthing. `client` itself stays as it is; both use one HTTP pool.
 
     Raises:
@@ -268,7 +297,7 @@ def wrap(client: Any, *, policy: PolicyLike = None) -> Any:
                 hint="wrap(openai.OpenAI(...)) or wrap(openai.AsyncOpenAI(...))",
             )
         )
-    session = Session(Policy.resolve(policy))
+    session = Session.of(policy, watch=reload)
     kind = type(client)
     if not isinstance(client, _Mixin):
         if kind not in _OURS:
