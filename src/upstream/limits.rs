@@ -66,34 +66,32 @@ pub struct Settings {
 /// What an upstream says is left of one quota.
 #[derive(Clone, Copy, Debug)]
 struct Left {
-    /// None = the upstream does not say how much there is in all.
-    limit: Option<u64>,
-    remaining: u64,
+    remaining: f64,
+    /// How much comes back in a second; None = all of it at once, at `resets`.
+    rate: Option<f64>,
+    since: Instant,
     resets: Instant,
 }
 
 impl Left {
     fn read(headers: &HeaderMap, kind: &str, now: Instant) -> Option<Self> {
         let text = |what: &str| headers.get(format!("x-ratelimit-{what}-{kind}"))?.to_str().ok();
-        let remaining = text("remaining")?.trim().parse().ok()?;
-        let resets = now.checked_add(duration(text("reset")?)?)?;
-        Some(Self { limit: text("limit").and_then(|limit| limit.trim().parse().ok()), remaining, resets })
+        let count = |what: &str| text(what)?.trim().parse::<u64>().ok().map(|count| count as f64);
+        let (remaining, span) = (count("remaining")?, duration(text("reset")?)?);
+        // The reset is the time until all of it is there again; where the whole is known, it comes back evenly.
+        let missing = count("limit").map(|limit| limit - remaining).filter(|missing| *missing > 0.0);
+        let rate = missing.map(|missing| missing / span.as_secs_f64()).filter(|rate| rate.is_finite());
+        Some(Self { remaining, rate, since: now, resets: now.checked_add(span)? })
     }
 
     /// When there will be `needed` of it.
-    fn ready(&self, needed: u64, now: Instant) -> Option<Instant> {
-        if self.remaining >= needed || self.resets <= now {
-            return None;
+    fn ready(&self, needed: f64) -> Instant {
+        let missing = needed - self.remaining;
+        if missing <= 0.0 {
+            return self.since;
         }
-        let whole = self.resets - now;
-        // The reset is the time until all of it is there again; it comes back evenly where the whole is known.
-        let wait = match self.limit {
-            Some(limit) if limit > self.remaining => {
-                whole.mul_f64(((needed - self.remaining) as f64 / (limit - self.remaining) as f64).min(1.0))
-            }
-            _ => whole,
-        };
-        Some(now + wait)
+        let wait = self.rate.and_then(|rate| Duration::try_from_secs_f64(missing / rate).ok());
+        wait.map_or(self.resets, |wait| (self.since + wait).min(self.resets))
     }
 }
 
@@ -165,20 +163,24 @@ impl Limiter {
         Ok(())
     }
 
+    /// When what the upstream said lets the request out; None = now, and then it is taken off.
     fn said(&self, tokens: u64) -> Option<Instant> {
         let now = Instant::now();
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut latest = None;
-        for (left, needed) in left.iter_mut().zip([1, tokens]) {
-            let ready = left.as_ref().and_then(|left| left.ready(needed, now));
-            match (ready, &mut *left) {
-                (None, Some(known)) if known.resets > now => known.remaining = known.remaining.saturating_sub(needed),
-                (None, known) => *known = None,
-                (Some(_), _) => {}
-            }
-            latest = latest.max(ready);
+        let mut quotas = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        for quota in quotas.iter_mut() {
+            *quota = quota.filter(|quota| quota.resets > now);
         }
-        latest
+        let needs = [1.0, tokens as f64];
+        let ready = quotas.iter().zip(needs).filter_map(|(quota, needed)| Some(quota.as_ref()?.ready(needed)));
+        if let Some(latest) = ready.max().filter(|latest| *latest > now) {
+            return Some(latest);
+        }
+        for (quota, needed) in quotas.iter_mut().zip(needs) {
+            if let Some(quota) = quota {
+                quota.remaining -= needed;
+            }
+        }
+        None
     }
 
     /// Notes what an answer says is left.
@@ -215,6 +217,9 @@ fn too_late() -> Error {
 /// A span as OpenAI writes it: "1s", "6m0s", "20ms", "1h2m3.5s"; a bare number is seconds.
 pub fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }
