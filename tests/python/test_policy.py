@@ -136,6 +136,8 @@ def test_the_default_is_a_cache_of_256_mib_for_a_day_and_nothing_else() -> None:
         },
         "models": {},
         "aliases": {},
+        "upstreams": {},
+        "fallback": None,
         "strict": False,
     }
 
