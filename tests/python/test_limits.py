@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import MESSAGES, Face
-from upstream import Reply, Seen, Upstream, answer
+from upstream import Reply, Seen, Upstream, answer, chat_events
 
 import farthing
 
@@ -86,13 +86,23 @@ def test_clients_share_an_upstreams_limits(face: Face, crowd: Crowd) -> None:
 
 
 def test_a_stream_is_a_call_until_its_end(face: Face, upstream: Upstream) -> None:
+    ends = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        first, *rest = chat_events()
+        yield first
+        ends.wait(20)
+        yield from rest
+
+    upstream.script = lambda seen, number: Reply(pieces=pieces()) if number == 1 else answer(seen)
     client = face.client("http://unused/v1", policy=policy(upstream.url, concurrency=1))
-    stream = face.chat(client, model="fast", stream=True, seed=-1)
+    stream = face.chat(client, model="fast", stream=True)
     with pytest.raises(openai.APITimeoutError):
-        face.chat(client, model="fast", timeout=0.2, extra_body={"waits": True})
+        face.chat(client, model="fast", timeout=0.2, seed=1)
     assert upstream.calls == 1
+    ends.set()
     face.items(stream)
-    face.chat(client, model="fast")
+    face.chat(client, model="fast", seed=1)
     assert upstream.calls == 2
 
 
