@@ -107,7 +107,7 @@ class _Mixin:
         return self._farthing.policy
 
     def reload(self) -> None:
-        """Reads the policy's file again, for this client and its copies. Calls in flight end with what they started with;
+        """Reads the policy's file again, for this client and its copies. Calls in flight end with what they began with;
         answers in memory stay where the cache's part of the policy is the same.
 
         Raises:
@@ -224,7 +224,9 @@ class OpenAI(_SyncMixin, openai.OpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.Sync]) -> None: ...
+        def __init__(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.Sync]
+        ) -> None: ...
         def copy(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Any) -> Self: ...
 
         with_options = copy
@@ -236,7 +238,9 @@ class AsyncOpenAI(_AsyncMixin, openai.AsyncOpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.Async]) -> None: ...
+        def __init__(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.Async]
+        ) -> None: ...
         def copy(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Any) -> Self: ...
 
         with_options = copy
@@ -248,7 +252,9 @@ class AzureOpenAI(_SyncMixin, openai.AzureOpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.SyncAzure]) -> None: ...
+        def __init__(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.SyncAzure]
+        ) -> None: ...
         def copy(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Any) -> Self: ...
 
         with_options = copy
@@ -260,7 +266,9 @@ class AsyncAzureOpenAI(_AsyncMixin, openai.AsyncAzureOpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.AsyncAzure]) -> None: ...
+        def __init__(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.AsyncAzure]
+        ) -> None: ...
         def copy(self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Any) -> Self: ...
 
         with_options = copy

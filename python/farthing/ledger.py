@@ -158,7 +158,9 @@ class Savings:
             share = _EXACT.divide(_EXACT.multiply(Decimal(100), self.net), without)
             net += f"   {share.quantize(Decimal('0.1'), context=_EXACT)} % of what it would have cost"
         counts = ("hits", "joined", "misses", "bypassed", "errors")
-        again = [f"{n:,} {name}" for name in ("retries", "fallbacks", "hedges", "unanswered") if (n := getattr(self, name))]
+        again = [
+            f"{n:,} {name}" for name in ("retries", "fallbacks", "hedges", "unanswered") if (n := getattr(self, name))
+        ]
         return [
             ("calls", f"{self.calls:,}: " + ", ".join(f"{getattr(self, name):,} {name}" for name in counts)),
             *([("attempts", ", ".join(again))] if again else []),

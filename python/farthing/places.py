@@ -26,8 +26,8 @@ __all__ = ["ABSENT", "IGNORED_HEADERS", "Placed", "place_of"]
 ABSENT = (Omit, NotGiven)
 
 Placed: TypeAlias = "tuple[_core.Place, bool, Options | None, tuple[Any, ...]]"
-"""The place, whether Rust may send (L2), the options that the client's own headers give, and the stamp of the upstreams'
-files (upstreams.py)."""
+"""The place, whether Rust may send (L2), the options that the client's own headers give, and the stamp of the files of
+its upstreams (upstreams.py)."""
 
 # Headers of a call that are not part of the key (src/key/mod.rs): a call may carry them and still be plain.
 IGNORED_HEADERS = frozenset(
@@ -182,7 +182,9 @@ def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None
 
 
 def _has_token(client: Any) -> bool:
-    return getattr(client, "_azure_ad_token_provider", None) is not None or bool(getattr(client, "_azure_ad_token", None))
+    return getattr(client, "_azure_ad_token_provider", None) is not None or bool(
+        getattr(client, "_azure_ad_token", None)
+    )
 
 
 def _prepared(client: Any, options: Any) -> Any:

@@ -182,8 +182,8 @@ class Policy(Part):
 
     Args:
         cache: the exact cache; None (in TOML `cache = false`) = no cache.
-        models: by model name, prices of the user's own, which win over farthing's table; where it is; who is asked in its
-            place.
+        models: by model name, prices of the user's own, which win over farthing's table; where it is; who is asked in
+            its place.
         aliases: name in the request -> name that the upstream knows, or an `Alias`. An alias of an alias is refused.
         upstreams: endpoints by name, besides the client's own.
         fallback: how calls go from one upstream to the next; None = the defaults of `Fallback`.

@@ -151,9 +151,9 @@ def route_of(client: Any, urls: Sequence[str] = (), *, own: bool = True) -> Rout
     if type(http) not in _SDK_MADE or os.environ.get("FARTHING_HTTP") == "sdk" or (own and is_dynamic(client)):
         return Route.SDK_CLIENT
     # Whom to trust is said in the environment, and httpx reads it in its own way.
-    if os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR"):
-        if (own and client._base_url.scheme == "https") or any(url.startswith("https:") for url in urls):
-            return Route.SDK_CLIENT
+    tls = (own and client._base_url.scheme == "https") or any(url.startswith("https:") for url in urls)
+    if tls and (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
+        return Route.SDK_CLIENT
     # httpx sends a user and password in the URL in place of the key.
     if own and client._base_url.userinfo:
         return Route.SDK_CLIENT
@@ -163,8 +163,8 @@ def route_of(client: Any, urls: Sequence[str] = (), *, own: bool = True) -> Rout
 
 
 def owner_of(client: Any, route: Route, upstream: bytes | None = None) -> tuple[bytes, bool]:
-    """What sets this client's answers apart beyond its headers, and whether the engine owns the retries. `upstream`: what
-    sets those of an upstream of the policy apart."""
+    """What sets this client's answers apart beyond its headers, and whether the engine owns the retries. `upstream`:
+    what sets those of an upstream of the policy apart."""
     if upstream is not None:
         certified = route is Route.SDK_CLIENT and type(client._client) not in _SDK_MADE
         return upstream + _owner(client._client) if certified else upstream, True

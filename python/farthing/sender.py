@@ -29,9 +29,7 @@ class _Sender:
         self._request = request
         self._kwargs = kwargs
 
-    def _attempt(
-        self, url: str, headers: list[tuple[bytes, bytes]], body: bytes, is_named: bool, times: Times
-    ) -> Any:
+    def _attempt(self, url: str, headers: list[tuple[bytes, bytes]], body: bytes, is_named: bool, times: Times) -> Any:
         kind = type(self._request)
         extensions = {name: value for name, value in self._request.extensions.items() if name != "farthing"}
         if is_named:

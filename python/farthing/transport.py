@@ -29,7 +29,8 @@ EXTENSION = "farthing"
 
 
 def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str, Any]) -> Any:
-    """The SDK's `_build_request`, with names of models resolved, farthing's own headers taken out and the limits noted."""
+    """The SDK's `_build_request`, with the model's name resolved, farthing's own headers taken out and the limits
+    noted."""
     session = client._farthing
     if session.watched:
         session.poll()
@@ -178,8 +179,8 @@ def _ways(client: Any, plain: Callable[..., Any], route: Destined | None) -> tup
     """How the client's own http client sends the call's first request, and one to an upstream of the policy."""
 
     def named(request: Any, *, stream: bool, **_: Any) -> Any:
-        # Not the SDK's own way: it may add credentials that are the client's. Where a redirect leads, the upstream's key
-        # would go too.
+        # Not the SDK's own way: it may add credentials that are the client's. Where a redirect leads, the key of this
+        # upstream would go too.
         return client._client.send(request, stream=stream, auth=None, follow_redirects=False)
 
     return (plain if route is None or route.destination is None else named), named
@@ -216,9 +217,7 @@ def note(made: Any, response: Any) -> None:
 class _Call:
     """One HTTP request that the engine answers."""
 
-    def __init__(
-        self, client: Any, request: Any, endpoint: str, route: Route, keys: Keys, *, is_async: bool
-    ) -> None:
+    def __init__(self, client: Any, request: Any, endpoint: str, route: Route, keys: Keys, *, is_async: bool) -> None:
         self.client = client
         self.request = request
         self.route = route

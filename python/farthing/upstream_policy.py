@@ -1,6 +1,6 @@
 """The parts of the policy that say where calls go: upstreams, aliases, fallbacks.
 
-Not in this room: what is made of them (upstreams.py, and the core), and the keys themselves: a part says where a key is.
+Not in this room: what is made of them (upstreams.py, and the core). A part says where a key is, and does not read it.
 """
 
 from __future__ import annotations
@@ -202,8 +202,8 @@ class Upstream(_Portable):
 
     Args:
         base_url: http or https, without a query.
-        api_key: {"env": "NAME"} or {"file": "path"}, where the key is; in Python also the key itself, or a function that
-            gives it (sync, or async for async clients), asked for each request. None = no Authorization is sent.
+        api_key: {"env": "NAME"} or {"file": "path"}, where the key is; in Python also the key itself, or a function
+            that gives it (sync, or async for async clients), asked for each request. None = no Authorization is sent.
         headers: that go out with each request; a value may be {"env": ...} or {"file": ...} too.
         timeout: seconds for connect, read and write each, or `Timeouts`; None = the client's.
         max_retries: attempts beyond the first, >= 0; None = the client's.
@@ -247,8 +247,8 @@ class Adapt(_Portable):
     """What a model wants otherwise.
 
     Args:
-        rename: fields of the request -> the names that the model knows them by ({"max_tokens": "max_completion_tokens"}).
-            What a request says under the new name already stays.
+        rename: fields of the request -> the names that the model knows ({"max_tokens": "max_completion_tokens"}). What
+            a request says under the new name already stays.
         roles: roles of messages -> the roles that the model knows ({"system": "developer"}).
         drop: fields that the model refuses; leaving one out makes a note on the receipt.
     """

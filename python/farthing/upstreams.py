@@ -1,8 +1,8 @@
 """Where a client's calls go: the upstream, the model's real name and the fallbacks behind the name in a request.
 
-Keys never cross: a request to an upstream of the policy is built by an SDK client of that upstream's own (`_twin`), which
-has never had the key, the organization or the headers of the user's client. Nothing is sent here, and who is asked when
-is decided in the core (`src/upstream/fallback.rs`).
+Keys never cross: a request to an upstream of the policy is built by an SDK client of its own (`twin`), which never had
+the key, the organization or the headers of the user's client. Nothing is sent here, and who is asked when is decided in
+the core (`src/upstream/fallback.rs`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,18 @@ from .policy import Policy
 from .routes import httpx_of, is_dynamic
 from .upstream_policy import DEFAULT, Adapt, Alias, Timeouts, Upstream
 
-__all__ = ["Destination", "Keys", "Route", "adapted", "keys_now", "keys_soon", "plan_of", "request_to", "routes_of", "urls_of"]
+__all__ = [
+    "Destination",
+    "Keys",
+    "Route",
+    "adapted",
+    "keys_now",
+    "keys_soon",
+    "plan_of",
+    "request_to",
+    "routes_of",
+    "urls_of",
+]
 
 # What says who asks: never taken from one upstream to another.
 _CREDENTIALS = frozenset(

@@ -1,4 +1,4 @@
-"""Thousands of calls over three upstreams that fail in every way: each ends in a right answer or in the SDK's exception,
+"""Thousands of calls over three upstreams that fail in every way: each ends in a right answer or the SDK's exception,
 nothing hangs, and what the servers billed is in the books, measured or listed as unknown."""
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ ERROR = {"error": {"message": "no", "type": "kind", "param": None, "code": "why"
 
 
 class World:
-    """Three servers with one model: `first` is the client's own upstream or one of the policy's, the others the policy's."""
+    """Three servers with one model: `first` is the client's own upstream, the others are the policy's."""
 
     def __init__(self) -> None:
         self.first, self.second, self.third = (

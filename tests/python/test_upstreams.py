@@ -474,7 +474,7 @@ def test_a_file_has_no_secrets(tmp_path: Path) -> None:
         toml(tmp_path, '[upstreams.a]\nbase_url = "http://a/v1"\napi_key = "sk-written"')
     assert "upstreams.a.api_key is written out" in str(caught.value) and "sk-written" not in str(caught.value)
     assert '{ env = "NAME" }' in str(caught.value)
-    with pytest.raises(PolicyError, match="upstreams.a.headers.api-key is written out"):
+    with pytest.raises(PolicyError, match=r"upstreams\.a\.headers\.api-key is written out"):
         toml(tmp_path, '[upstreams.a]\nbase_url = "http://a/v1"\nheaders = { api-key = "sk-written" }')
     with pytest.raises(PolicyError, match="must have no user and password") as caught:
         toml(tmp_path, '[upstreams.a]\nbase_url = "http://me:sk-written@a/v1"')
