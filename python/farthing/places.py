@@ -19,7 +19,7 @@ from . import _core
 from .call_options import PREFIX, Options, from_headers
 from .routes import Route, is_dynamic, owner_of, probes_of, route_of
 from .upstreams import Route as Destined
-from .upstreams import plan_of, request_to, urls_of
+from .upstreams import plan_of, request_to, sent_headers, urls_of
 
 __all__ = ["ABSENT", "IGNORED_HEADERS", "Placed", "place_of"]
 
@@ -83,21 +83,18 @@ _SEAMS = (
 _OWN = ("_build_request", "_process_response", "_process_response_data", "_send_request")
 
 
-def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any]) -> Placed | None:
-    """None: this client's calls are the SDK's."""
+def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any], route: Destined | None) -> Placed | None:
+    """None: this client's calls are the SDK's. `route`: of the model that is asked for."""
     client = resource._client
     places: dict[Any, Placed] | None = vars(resource).get("_farthing_places")
     if places is None:
         places = vars(resource)["_farthing_places"] = {}
-    model, destined = None, client._farthing.routes
-    if destined or hasattr(client, "_azure_deployment"):
-        # The URL has the model in it, or depends on it.
+    model = None if route is None else route.name
+    if hasattr(client, "_azure_deployment"):
+        # The URL has the model in it.
         model = arguments.get("model")
         if type(model) is not str:
             return None
-        if model not in destined and not hasattr(client, "_azure_deployment"):
-            model = None
-    route = destined.get(model) if destined else None
     found = places.get(model)
     if found is not None:
         if found[0].holds() and (route is None or found[3] == route.stamp()):
@@ -168,7 +165,7 @@ def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None
         client._farthing.ledger,
         owner,
         str(built.url),
-        [(name, value) for name, value in built.headers.raw if name.lower() != b"content-length"],
+        sent_headers(built),
         probes_of(client),
         watched,
         empty if route is Route.RUST else [],

@@ -168,18 +168,17 @@ class PlainCall:
             if given is None:
                 return False
             options = merge(options, given)
-        notes: list[str] = []
+        notes = route = None
         routes = self.client._farthing.routes
         if routes:
             asked = arguments.get("model")
-            route = routes.get(asked) if type(asked) is str else None
-            if route is not None:
-                self.route = route
-                if route.changes:
-                    if not isinstance(arguments.get("extra_body"), ABSENT + (NoneType,)):
-                        return False  # merged with what is changed, on the SDK's own way
-                    arguments = self.arguments = adapted(route, arguments, notes)
-        placed = place_of(resource, self.kind, arguments)
+            route = self.route = routes.get(asked) if type(asked) is str else None
+            if route is not None and route.changes:
+                if not isinstance(arguments.get("extra_body"), (*ABSENT, NoneType)):
+                    return False  # merged with what is changed, on the SDK's own way
+                notes = []
+                arguments = self.arguments = adapted(route, arguments, notes)
+        placed = place_of(resource, self.kind, arguments, route)
         if placed is None:
             return False
         self.place, self.rust, default, _ = placed
@@ -188,7 +187,7 @@ class PlainCall:
         packed = None
         if options is not NONE:
             packed = (options.mode, options.ttl, sample_text(options.sample), options.tag)
-        self.found = self.place.look(arguments, self.slot, self.raw, packed, notes or None)
+        self.found = self.place.look(arguments, self.slot, self.raw, packed, notes)
         return self.found is not None
 
     def _take_headers(self, extra: Mapping[str, Any]) -> Options | None:

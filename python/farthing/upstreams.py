@@ -21,6 +21,7 @@ from openai._models import FinalRequestOptions
 from openai._types import NotGiven, Omit
 
 from . import _core
+from .call_options import PREFIX
 from .exceptions import PolicyError, explain
 from .policy import Policy
 from .routes import httpx_of, is_dynamic
@@ -36,6 +37,7 @@ __all__ = [
     "plan_of",
     "request_to",
     "routes_of",
+    "sent_headers",
     "urls_of",
 ]
 
@@ -295,7 +297,9 @@ def _difference(first: Route, fallback: Route) -> str:
 def request_to(destination: Destination, client: Any, options: Any, key: str | None, **kwargs: Any) -> Any:
     """The SDK's HTTP request for `options`, to an upstream of the policy."""
     twin = destination.twin(client)
-    options.headers = destination.headers(options.headers)
+    # The client's own word on the cache holds there too; these are never sent.
+    ours = {name: value for name, value in client.default_headers.items() if name.lower().startswith(PREFIX)}
+    options.headers = {**ours, **destination.headers(options.headers)}
     if isinstance(options.timeout, NotGiven):
         options.timeout = client.timeout if destination.timeout is None else destination.timeout
     request = twin._build_request(options, **kwargs)
@@ -330,13 +334,17 @@ def plan_of(
         else:
             request = request_to(there, client, copy, keys.get(there))
             limits = _limits(options.timeout, there.max_retries, client) if timed else there.limits(client)
-        raw = [(name, value) for name, value in request.headers.raw if name.lower() not in _LEFT_OUT]
+        raw = sent_headers(request)
         name = None if there is None else there.name
         targets.append((name, fallback.name, str(request.url), raw, _difference(route, fallback), limits))
     return _core.Plan(None if route.destination is None else route.destination.name, targets)
 
 
-_LEFT_OUT = (b"content-length", b"x-farthing-cache", b"x-farthing-ttl", b"x-farthing-tag", b"x-farthing-sample")
+def sent_headers(request: Any) -> list[tuple[bytes, bytes]]:
+    """The headers of a request for other bodies of the same kind."""
+    own = PREFIX.encode()
+    kept = ((name, value) for name, value in request.headers.raw if not name.lower().startswith(own))
+    return [(name, value) for name, value in kept if name.lower() != b"content-length"]
 
 
 def keys_now(route: Route) -> dict[Destination, str]:

@@ -133,13 +133,13 @@ impl Walk<'_> {
             watches,
             deadline: self.deadline,
         };
+        let began = Instant::now();
         let attempts = self.upstream.attempts(cx, request, &way);
-        match self.deadline {
-            None => attempts.await,
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), attempts)
-                .await
-                .unwrap_or_else(|_| Ended::failed(Error::timeout(Phase::Read))),
-        }
+        let Some(deadline) = self.deadline else { return attempts.await };
+        tokio::time::timeout_at(deadline.into(), attempts).await.unwrap_or_else(|_| {
+            self.states[index].record(began, true);
+            Ended::failed(Error::timeout(Phase::Read))
+        })
     }
 
     /// The first turn, with a second try beside it once the answer is late. `next` is moved on when that was a fallback.

@@ -454,6 +454,15 @@ def test_other_endpoints_go_there_too(face: Face, upstream: Upstream, other: Ups
     assert other.seen[0].headers["authorization"] == "Bearer sk-other" and not leaks(other, ("sk-client",))
 
 
+@pytest.mark.parametrize("use", ["plain", "parse"])
+def test_the_clients_word_on_the_cache_holds(face: Face, upstream: Upstream, other: Upstream, use: str) -> None:
+    made = client(face, upstream, other, default_headers={"x-farthing-cache": "off", "x-farthing-tag": "t"})
+    for _ in range(2):
+        USES[use](face, made)
+    assert other.calls == 2 and not any("farthing" in name for name in other.seen[0].headers)
+    assert set(made.savings().by_tag) == {"t"}
+
+
 def test_secrets_are_not_shown(other: Upstream, tmp_path: Path) -> None:
     made = Policy.from_dict(policy(other))
     assert "sk-other" not in repr(made) and "sk-other" not in made.to_core() and "x-own" not in made.to_core()
