@@ -163,6 +163,10 @@ class _SyncMixin(_Mixin):
             super().close()
             self._farthing.written()
 
+        def _prepare_request(self, request):
+            if not transport.is_named(request):
+                super()._prepare_request(request)
+
         def _send_request(self, request, *, stream, **kwargs):
             return transport.send(self, super()._send_request, request, stream, kwargs)
 
@@ -197,6 +201,10 @@ class _AsyncMixin(_Mixin):
         async def close(self):
             await super().close()
             self._farthing.written(wait=False)
+
+        async def _prepare_request(self, request):
+            if not transport.is_named(request):
+                await super()._prepare_request(request)
 
         async def _send_request(self, request, *, stream, **kwargs):
             return await transport.send_async(self, super()._send_request, request, stream, kwargs)

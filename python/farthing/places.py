@@ -62,7 +62,6 @@ _SEAMS = (
     "_make_status_error",
     "_make_status_error_from_response",
     "_prepare_options",
-    "_prepare_request",
     "_prepare_url",
     "_retry_request",
     "_should_retry",
@@ -80,7 +79,7 @@ _SEAMS = (
     "post",
     "request",
 )
-_OWN = ("_build_request", "_process_response", "_process_response_data", "_send_request")
+_OWN = ("_build_request", "_prepare_request", "_process_response", "_process_response_data", "_send_request")
 
 
 def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any], route: Destined | None) -> Placed | None:

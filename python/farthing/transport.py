@@ -175,6 +175,12 @@ def _route(request: Any) -> Destined | None:
     return None if note is None else note["route"]
 
 
+def is_named(request: Any) -> bool:
+    """Whether a request goes to an upstream of the policy: what a client does to sign its own is not for that one."""
+    route = _route(request)
+    return route is not None and route.destination is not None
+
+
 def _ways(client: Any, plain: Callable[..., Any], route: Destined | None) -> tuple[Callable[..., Any], Any]:
     """How the client's own http client sends the call's first request, and one to an upstream of the policy."""
 
@@ -262,8 +268,7 @@ class _Call:
     @classmethod
     def of(cls, client: Any, request: Any, kwargs: dict[str, Any], keys: Keys, *, is_async: bool) -> _Call | None:
         """None: the request is not for the engine."""
-        destined = _route(request)
-        named = destined is not None and destined.destination is not None
+        destined, named = _route(request), is_named(request)
         if EXTENSION not in request.extensions or (kwargs.get("auth") is not None and not named):
             return None
         endpoint = endpoint_of(request)

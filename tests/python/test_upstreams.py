@@ -211,6 +211,43 @@ def test_with_a_key_of_the_clients_that_changes(face: Face, upstream: Upstream, 
     assert upstream.seen[0].headers["authorization"] == "Bearer sk-client"
 
 
+def signing(face: Face, upstream: Upstream) -> Any:
+    """A provider, as the SDK's Bedrock is one: it signs requests below what farthing sees."""
+    provider = pytest.importorskip("openai._provider")
+
+    def sign(request: Any) -> None:
+        request.headers["authorization"] = "Bearer sk-client"
+
+    async def sign_async(request: Any) -> None:
+        sign(request)
+
+    class Definition:
+        name = "signing"
+
+        def configure(self) -> Any:
+            return provider._ProviderRuntime(
+                "signing", upstream.url, prepare_request=sign, prepare_async_request=sign_async
+            )
+
+    return provider._create_provider(Definition())
+
+
+def test_from_a_client_that_signs(face: Face, upstream: Upstream, other: Upstream) -> None:
+    kind = farthing.AsyncOpenAI if face.is_async else farthing.OpenAI
+    parts = policy(other)
+    parts["aliases"]["back"] = {"model": "m", "upstream": "other", "fallback": ["test-model"]}
+    made = kind(provider=signing(face, upstream), policy=parts, max_retries=0)
+    for use in ("plain", "stream", "parse"):
+        assert USES[use](face, made).startswith("other")
+    assert face.chat(made).choices[0].message.content.startswith("pong")
+    assert upstream.seen[0].headers["authorization"] == "Bearer sk-client"
+    # The other way round nobody could sign it: not tried.
+    other.script = lambda seen, number: Reply(503, {"error": {}})
+    with pytest.raises(openai.InternalServerError):
+        face.chat(made, model="back", seed=2)
+    assert not leaks(other, ("sk-client",)) and upstream.calls == 1
+
+
 def test_another_host_gets_no_key_by_a_redirect(face: Face, upstream: Upstream, other: Upstream) -> None:
     third = Upstream(lambda seen, number: answer(seen, "third"))
     other.script = lambda seen, number: Reply(307, b"", {"location": f"{third.url}/chat/completions"})
