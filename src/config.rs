@@ -20,10 +20,59 @@ pub struct Config {
     pub aliases: BTreeMap<String, String>,
     #[serde(default)]
     pub strict: bool,
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
+    #[serde(default)]
+    pub fallback: Option<FallbackConfig>,
+}
+
+/// What an upstream may be given to do. Its keys and headers stay where requests are made.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamConfig {
+    pub base_url: String,
+    pub concurrency: Option<u32>,
+    pub requests_per_minute: Option<u32>,
+    pub tokens_per_minute: Option<u32>,
+}
+
+/// When another upstream is asked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FallbackConfig {
+    /// Seconds over all attempts; None = no end.
+    pub deadline: Option<f64>,
+    pub breaker: BreakerConfig,
+    pub hedge: Option<HedgeConfig>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerConfig {
+    /// Share of the calls within the window.
+    pub failures: f64,
+    /// Seconds.
+    pub window: f64,
+    pub minimum: usize,
+    /// Seconds.
+    pub rest: f64,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self { failures: 0.5, window: 30.0, minimum: 10, rest: 15.0 }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HedgeConfig {
+    pub percentile: f64,
+    pub minimum: usize,
 }
 
 /// The exact cache.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheConfig {
     /// Bytes in memory.

@@ -13,6 +13,7 @@ use crate::ledger::Books;
 use crate::patience::{Limits, Patience};
 use crate::receipt::Receipt;
 use crate::upstream::Sender;
+use crate::upstream::plan::Plan;
 
 /// How the exact cache is used by one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +91,8 @@ pub struct Context {
     pub books: Books,
     pub receipt: Arc<Receipt>,
     pub sender: Arc<dyn Sender>,
+    /// Which upstreams are asked; None = the request's own, of which nothing is said in the policy.
+    pub plan: Option<Arc<Plan>>,
     pub limits: Limits,
     /// Shared by everybody who waits for the same work; the stage that shares the work replaces it.
     pub patience: Arc<Patience>,

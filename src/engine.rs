@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::StreamExt;
 
-use crate::config::Config;
+use crate::config::{CacheConfig, Config};
 use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response};
@@ -22,6 +22,7 @@ use crate::store::memory::MemoryStore;
 use crate::stream::is_usage_only_chunk;
 use crate::stream::sse::Event;
 use crate::upstream::Upstream;
+use crate::upstream::states::States;
 
 /// See the module.
 pub struct Engine {
@@ -34,15 +35,19 @@ pub struct Engine {
     late_scope: OnceLock<Scope>,
     strict: bool,
     pipeline: Arc<Pipeline>,
+    /// What the cache was made by.
+    settings: Option<CacheConfig>,
 }
 
 impl Engine {
     /// `salt`: 32 random bytes of the process, which keep API keys out of the cache keys; a cache file has its own, so
     /// that all who share it have the same keys. `gate`: keeps its connections out of forks.
     ///
+    /// `before`: the engine that this one takes the place of; where their caches are to be alike, it is one cache.
+    ///
     /// # Errors
     /// [`Error::Config`]
-    pub fn new(config: Config, salt: [u8; 32], gate: &Arc<Gate>) -> Result<Self> {
+    pub fn new(config: Config, salt: [u8; 32], gate: &Arc<Gate>, before: Option<&Self>) -> Result<Self> {
         let mut own_prices = BTreeMap::new();
         for (model, price) in &config.models {
             let parsed = ModelPrice::parse(
@@ -55,30 +60,13 @@ impl Engine {
             own_prices.insert(model.clone(), parsed);
         }
         let prices = Arc::new(PriceTable::bundled().with_overrides(own_prices));
-        // A cache that is turned off is a stage that lets everything pass: the ledger still wants to know.
-        let off = config.cache.is_none();
-        let file = config.cache.as_ref().and_then(|cache| {
-            let namespace = cache.name.clone().unwrap_or_default();
-            Some(Settings { path: cache.path.clone()?, max_bytes: cache.max_disk_bytes, namespace })
-        });
-        let (max_bytes, ttl, deterministic_only, mode, name, ignored_headers) = match config.cache {
-            Some(cache) => (
-                cache.max_bytes,
-                cache.ttl(),
-                cache.deterministic_only,
-                cache.mode()?,
-                cache.scope,
-                cache.ignore_headers,
-            ),
-            None => (0, None, false, Mode::Off, None, Vec::new()),
+        let mode = config.cache.as_ref().map_or(Ok(Mode::Off), CacheConfig::mode)?;
+        let (cache, scope) = match before.filter(|before| before.settings == config.cache) {
+            Some(before) => (Arc::clone(&before.cache), before.scope().clone()),
+            None => cache(config.cache.as_ref(), salt, gate),
         };
-        let ignored_headers = ignored_headers.into_iter().map(|header| header.to_ascii_lowercase()).collect();
-        let memory = MemoryStore::new(max_bytes);
-        let disk = file.map(|file| Arc::new(DiskStore::open(file, salt, gate, memory.clone())));
-        let salt = disk.as_ref().and_then(|disk| disk.salt().copied()).unwrap_or(salt);
-        let cache = Arc::new(CacheStage::new(memory, disk, max_bytes, ttl, deterministic_only, off));
-        let pipeline = Pipeline::new(Arc::clone(&cache), Upstream::new(Arc::clone(&prices)));
-        let scope = Scope { salt, name, ignored_headers };
+        let states = States::new(&config.upstreams, &config.fallback.unwrap_or_default());
+        let pipeline = Pipeline::new(Arc::clone(&cache), Upstream::new(Arc::clone(&prices), states));
         Ok(Self {
             aliases: config.aliases,
             prices,
@@ -88,6 +76,7 @@ impl Engine {
             late_scope: OnceLock::new(),
             strict: config.strict,
             pipeline,
+            settings: config.cache,
         })
     }
 
@@ -156,6 +145,25 @@ impl Engine {
         }
         Ok(response)
     }
+}
+
+/// The cache stage, and whose answers its keys tell apart.
+fn cache(config: Option<&CacheConfig>, salt: [u8; 32], gate: &Arc<Gate>) -> (Arc<CacheStage>, Scope) {
+    let Some(config) = config else {
+        // A cache that is turned off is a stage that lets everything pass: the ledger still wants to know.
+        let stage = CacheStage::new(MemoryStore::new(0), None, 0, None, false, true);
+        return (Arc::new(stage), Scope { salt, name: None, ignored_headers: Vec::new() });
+    };
+    let memory = MemoryStore::new(config.max_bytes);
+    let disk = config.path.clone().map(|path| {
+        let namespace = config.name.clone().unwrap_or_default();
+        let settings = Settings { path, max_bytes: config.max_disk_bytes, namespace };
+        Arc::new(DiskStore::open(settings, salt, gate, memory.clone()))
+    });
+    let salt = disk.as_ref().and_then(|disk| disk.salt().copied()).unwrap_or(salt);
+    let stage = CacheStage::new(memory, disk, config.max_bytes, config.ttl(), config.deterministic_only, false);
+    let ignored_headers = config.ignore_headers.iter().map(|header| header.to_ascii_lowercase()).collect();
+    (Arc::new(stage), Scope { salt, name: config.scope.clone(), ignored_headers })
 }
 
 /// An event as it would have come without the usage that farthing asked for; None when it came for that alone.

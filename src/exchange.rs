@@ -3,6 +3,7 @@
 //! A request carries its JSON as the caller sent it, with typed views on single fields. There is no typed mirror of the
 //! API's schema here, and there must not be: it would rot, and unknown fields would be lost.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -99,6 +100,11 @@ impl Request {
         self.body.get(field.value.clone())
     }
 
+    /// The top-level fields in their order, with their JSON text.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().filter_map(|field| Some((&*field.name, self.body.get(field.value.clone())?)))
+    }
+
     /// A top-level field as `T`; None when it is absent, null or of another type.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         serde_json::from_slice::<Option<T>>(self.raw(name)?).ok().flatten()
@@ -122,6 +128,32 @@ impl Request {
     pub fn asks_usage(&self) -> bool {
         self.get::<serde_json::Value>("stream_options")
             .is_some_and(|options| options.get("include_usage") == Some(&serde_json::Value::Bool(true)))
+    }
+
+    /// The same request, its key included, with other fields: names, and their JSON text.
+    #[must_use]
+    pub fn with_fields(&self, fields: &[(Cow<'_, str>, Cow<'_, [u8]>)]) -> Self {
+        let mut text = Vec::with_capacity(self.body.len() + 64);
+        let mut places = Vec::with_capacity(fields.len());
+        text.push(b'{');
+        for (name, value) in fields {
+            if text.len() > 1 {
+                text.push(b',');
+            }
+            text.extend_from_slice(serde_json::Value::from(&**name).to_string().as_bytes());
+            text.push(b':');
+            let start = text.len();
+            text.extend_from_slice(value);
+            places.push(Field { name: name.as_ref().into(), value: start..text.len() });
+        }
+        text.push(b'}');
+        Self { body: text.into(), fields: places.into(), ..self.clone() }
+    }
+
+    /// The same request, its key included, to another address.
+    #[must_use]
+    pub fn sent_to(self, url: Arc<str>, headers: Arc<HeaderMap>) -> Self {
+        Self { url, headers, ..self }
     }
 
     /// The same request with the field `name` set to `json`; the rest of the text stays as it is, and so does the key.

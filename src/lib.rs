@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod context;
+pub mod effects;
 pub mod engine;
 pub mod error;
 pub mod exchange;

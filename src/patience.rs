@@ -50,6 +50,25 @@ struct State {
     progress: Instant,
     /// A request goes out: silence is the upstream not taking it.
     writes: bool,
+    /// Limits of the upstream that is asked now, in place of the waiters' own.
+    upstream: Option<Limits>,
+    /// Another upstream is asked when this one has failed: nobody gives up before that.
+    further: bool,
+    /// How many upstreams were asked before this one.
+    turns: u32,
+}
+
+impl State {
+    fn longest(&self, time: impl Fn(&Limits) -> Option<Duration>) -> Option<Duration> {
+        match &self.upstream {
+            Some(limits) if !self.waiters.is_empty() => time(limits),
+            _ => longest(&self.waiters, time),
+        }
+    }
+
+    fn max_retries(&self, waiter: &Waiter) -> u32 {
+        self.upstream.as_ref().map_or(waiter.limits.max_retries, |limits| limits.max_retries)
+    }
 }
 
 /// Shared by the work and by those who wait for it.
@@ -60,13 +79,62 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        let state =
-            State { waiters: Vec::new(), next_id: 0, last_failure: None, progress: Instant::now(), writes: false };
+        let state = State {
+            waiters: Vec::new(),
+            next_id: 0,
+            last_failure: None,
+            progress: Instant::now(),
+            writes: false,
+            upstream: None,
+            further: false,
+            turns: 0,
+        };
         Self { state: Mutex::new(state), changed: watch::Sender::new(0) }
     }
 }
 
 impl Patience {
+    /// For one who waits alone, to the end.
+    pub fn alone(limits: Limits) -> Self {
+        let patience = Self::default();
+        patience.join(limits);
+        patience
+    }
+
+    /// The turn of the first upstream begins; `further`: there are others after it.
+    pub fn begins(&self, further: bool) {
+        self.lock().further = further;
+    }
+
+    /// The turn of another upstream begins, with limits of its own (None: the waiters'), and all its retries.
+    pub fn turns_to(&self, limits: Option<Limits>, further: bool) {
+        let mut state = self.lock();
+        state.turns += 1;
+        state.upstream = limits;
+        state.further = further;
+        for waiter in &mut state.waiters {
+            waiter.used = 0;
+        }
+    }
+
+    /// The upstreams are all asked: whoever has no retries left gives up now.
+    pub fn ends(&self) {
+        self.lock().further = false;
+        self.notify();
+    }
+
+    /// The limits of the most patient waiter, each by itself; None when nobody waits.
+    pub fn limits(&self) -> Option<Limits> {
+        let state = self.lock();
+        let max_retries = state.waiters.iter().map(|waiter| state.max_retries(waiter)).max()?;
+        Some(Limits {
+            connect: state.longest(|limits| limits.connect),
+            read: state.longest(|limits| limits.read),
+            write: state.longest(|limits| limits.write),
+            max_retries,
+        })
+    }
+
     pub fn join(&self, limits: Limits) -> WaiterId {
         let mut state = self.lock();
         let id = WaiterId(state.next_id);
@@ -117,23 +185,23 @@ impl Patience {
     /// The longest that any waiter waits for an answer to begin, all phases together, with a second to spare.
     pub fn longest(&self) -> Option<Duration> {
         let state = self.lock();
-        let all = [longest(&state.waiters, |limits| limits.connect), longest(&state.waiters, |limits| limits.write)];
-        let read = longest(&state.waiters, |limits| limits.read)?;
+        let all = [state.longest(|limits| limits.connect), state.longest(|limits| limits.write)];
+        let read = state.longest(|limits| limits.read)?;
         Some(all.into_iter().try_fold(read, |sum, time| Some(sum + time?))? + Duration::from_secs(1))
     }
 
     /// The longest of all waiters' times for connecting.
     pub fn connect(&self) -> Option<Duration> {
-        longest(&self.lock().waiters, |limits| limits.connect)
+        self.lock().longest(|limits| limits.connect)
     }
 
     /// When the upstream has been silent for longer than every waiter allows, and in which phase; None means never.
     pub fn stalls_at(&self) -> Option<(Instant, Phase)> {
         let state = self.lock();
         let (phase, time) = if state.writes {
-            (Phase::Write, longest(&state.waiters, |limits| limits.write)?)
+            (Phase::Write, state.longest(|limits| limits.write)?)
         } else {
-            (Phase::Read, longest(&state.waiters, |limits| limits.read)?)
+            (Phase::Read, state.longest(|limits| limits.read)?)
         };
         Some((state.progress + time, phase))
     }
@@ -144,8 +212,11 @@ impl Patience {
         for waiter in &mut state.waiters {
             waiter.used += 1;
         }
-        let retry = state.waiters.iter().any(|waiter| waiter.used <= waiter.limits.max_retries);
-        state.last_failure = Some(failure);
+        let retry = state.waiters.iter().any(|waiter| waiter.used <= state.max_retries(waiter));
+        // What is shown in the end is the failure of the first upstream.
+        if state.turns == 0 || state.last_failure.is_none() {
+            state.last_failure = Some(failure);
+        }
         drop(state);
         self.notify();
         retry
@@ -154,8 +225,8 @@ impl Patience {
     /// The failure with which this waiter gives up, if it has no retries left.
     pub fn gives_up(&self, id: WaiterId) -> Option<Failure> {
         let state = self.lock();
-        let waiter = state.waiters.iter().find(|waiter| waiter.id == id)?;
-        (waiter.used > waiter.limits.max_retries).then(|| state.last_failure.clone()).flatten()
+        let waiter = state.waiters.iter().find(|waiter| waiter.id == id).filter(|_| !state.further)?;
+        (waiter.used > state.max_retries(waiter)).then(|| state.last_failure.clone()).flatten()
     }
 
     /// When this waiter's own read timeout runs out, if others are more patient than it is; the work itself times out
@@ -164,7 +235,7 @@ impl Patience {
         let state = self.lock();
         let waiter = state.waiters.iter().find(|waiter| waiter.id == id)?;
         let own = waiter.limits.read?;
-        if longest(&state.waiters, |limits| limits.read) == Some(own) {
+        if state.upstream.is_some() || longest(&state.waiters, |limits| limits.read) == Some(own) {
             return None;
         }
         Some(state.progress.max(waiter.since) + own)

@@ -24,16 +24,22 @@ if TYPE_CHECKING:
     from .ledger import Savings
     from .policy import Cache, ModelPrice, Policy
     from .receipts import Attempt, Receipt, receipt
+    from .upstream_policy import Adapt, Alias, Breaker, Fallback, Hedge, Timeouts, Upstream
 
 __all__ = [
+    "Adapt",
+    "Alias",
     "AsyncAzureOpenAI",
     "AsyncOpenAI",
     "Attempt",
     "AzureOpenAI",
+    "Breaker",
     "Cache",
     "CacheError",
+    "Fallback",
     "FarthingError",
     "FarthingWarning",
+    "Hedge",
     "LocalModelsError",
     "ModelPrice",
     "OpenAI",
@@ -42,7 +48,9 @@ __all__ = [
     "PolicyError",
     "Receipt",
     "Savings",
+    "Timeouts",
     "UnsupportedSDKError",
+    "Upstream",
     "__version__",
     "options",
     "receipt",
@@ -65,6 +73,7 @@ _HOMES = {
     "ledger": ("Savings",),
     "policy": ("Cache", "ModelPrice", "Policy"),
     "receipts": ("Attempt", "Receipt", "receipt"),
+    "upstream_policy": ("Adapt", "Alias", "Breaker", "Fallback", "Hedge", "Timeouts", "Upstream"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

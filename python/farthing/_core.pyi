@@ -20,6 +20,7 @@ __all__ = [
     "LoopQueue",
     "Miss",
     "Place",
+    "Plan",
     "Probes",
     "ReceiptCell",
     "SendError",
@@ -47,7 +48,13 @@ class SendError(Exception):
 class CoreError(Exception):
     """farthing's own failure; the caller falls back to the plain call."""
 
-_Limits = tuple[float | None, float | None, float | None, int]
+_Limits = tuple[float | None, float | None, float | None, int, bool]
+_TargetLimits = tuple[float | None, float | None, float | None, int]
+_Target = tuple[str | None, str, str, _RawHeaders, str, _TargetLimits]
+
+@final
+class Plan:
+    def __new__(cls, upstream: str | None, fallbacks: Sequence[_Target]) -> Plan: ...
 
 @final
 class Probes:
@@ -78,6 +85,7 @@ class Place:
         probes: Probes,
         watched: Sequence[tuple[dict[str, Any], Sequence[str]]],
         empty: Sequence[Any],
+        plan: Plan | None,
     ) -> Place: ...
     def holds(self) -> bool: ...
     def look(
@@ -86,6 +94,7 @@ class Place:
         slot: int,
         raw: bool,
         options: tuple[str | None, float | None, str | None, str | None] | None,
+        notes: Sequence[str] | None,
     ) -> Hit | Miss | None: ...
     @property
     def url(self) -> str: ...
@@ -198,7 +207,7 @@ class Completion:
 
 @final
 class Engine:
-    def __new__(cls, policy: str) -> Engine: ...
+    def __new__(cls, policy: str, before: Engine | None = None) -> Engine: ...
     def alias(self, model: str) -> str | None: ...
     def send(self, call: dict[str, Any], sender: Any) -> Answer | None: ...
     def send_async(

@@ -68,7 +68,8 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the bill as JSON.")
 @_manners
 def demo(small: bool, base_url: str | None, cheap: str | None, dear: str | None, as_json: bool) -> None:
-    """Run a fixed workload through real models, with farthing and without, and print what each cost.
+    """Run a fixed workload through real models, with farthing and without, and print what each cost; then once more
+    through two servers of one model, of which the first dies halfway.
 
     The first run fetches the models (1.6 GB, or 0.6 GB with --small) into a cache folder; FARTHING_MODELS names another
     one. With --base-url the key is taken from OPENAI_API_KEY.
@@ -84,8 +85,9 @@ def demo(small: bool, base_url: str | None, cheap: str | None, dear: str | None,
     if base_url is not None and (small or not (cheap and dear)):
         raise click.UsageError("--base-url needs --cheap and --dear, and goes without --small")
     from .demo import bill
-    from .demo.run import run
+    from .demo.run import outage, run
 
+    died = None
     if base_url is not None:
         with _progress() as progress:
             lines = run(base_url, str(cheap), str(dear), progress)
@@ -93,7 +95,9 @@ def demo(small: bool, base_url: str | None, cheap: str | None, dear: str | None,
         cheap, dear = ("smollm2-135m", "qwen2.5-coder-0.5b") if small else ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
         with _serving([cheap, dear]) as server, _progress() as progress:
             lines = run(server.base_url, cheap, dear, progress)
-    click.echo(bill.as_json(lines) if as_json else bill.as_text(lines))
+            with _serving([cheap]) as first:
+                died = outage(first.base_url, server.base_url, cheap, first.close, progress)
+    click.echo(bill.as_json(lines, died) if as_json else bill.as_text(lines, died))
 
 
 @cli.command(context_settings=CONTEXT)

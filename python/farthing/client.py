@@ -38,17 +38,25 @@ _T = TypeVar("_T")
 
 
 def _init(
-    original: Any, self: Any, *args: Any, policy: PolicyLike = None, _farthing: Session | None = None, **kwargs: Any
+    original: Any,
+    self: Any,
+    *args: Any,
+    policy: PolicyLike = None,
+    reload: bool = False,
+    _farthing: Session | None = None,
+    **kwargs: Any,
 ) -> None:
     # First, so that a policy with a mistake in it leaves no half-made client behind.
-    self._farthing = _farthing if _farthing is not None else Session(Policy.resolve(policy))
+    self._farthing = _farthing if _farthing is not None else Session.of(policy, watch=reload)
     original(self, *args, **kwargs)
 
 
-def _copy(original: Any, self: Any, *args: Any, policy: PolicyLike = None, **kwargs: Any) -> Any:
+def _copy(
+    original: Any, self: Any, *args: Any, policy: PolicyLike = None, reload: bool = False, **kwargs: Any
+) -> Any:
     session = self._farthing
     if policy is not None:
-        session = Session(Policy.resolve(policy), session.ledger)
+        session = Session.of(policy, session.ledger, watch=reload)
     if _takes_extra(original):
         kwargs["_extra_kwargs"] = {"_farthing": session, **(kwargs.get("_extra_kwargs") or {})}
     made = original(self, *args, **kwargs)
@@ -64,7 +72,7 @@ def _takes_extra(copy: Any) -> bool:
 
 
 def _with_policy(original: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
-    """The SDK's method, or that of a user's subclass, with `policy=`, also in its signature."""
+    """The SDK's method, or that of a user's subclass, with `policy=` and `reload=`, also in its signature."""
 
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -73,8 +81,9 @@ def _with_policy(original: Callable[..., Any], ours: Callable[..., Any]) -> Call
     signature = inspect.signature(original)
     given = list(signature.parameters.values())
     policy = inspect.Parameter("policy", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="PolicyLike")
-    if "policy" not in signature.parameters:
-        given.insert(len(given) - (given[-1].kind is inspect.Parameter.VAR_KEYWORD), policy)
+    own = [policy, inspect.Parameter("reload", inspect.Parameter.KEYWORD_ONLY, default=False, annotation="bool")]
+    end = len(given) - (given[-1].kind is inspect.Parameter.VAR_KEYWORD)
+    given[end:end] = [parameter for parameter in own if parameter.name not in signature.parameters]
     method.__signature__ = signature.replace(parameters=given)  # type: ignore[attr-defined]
     return method
 
@@ -106,6 +115,15 @@ class _Mixin:
         """The policy that this client works by."""
         return self._farthing.policy
 
+    def reload(self) -> None:
+        """Reads the policy's file again, for this client and its copies. Calls in flight end with what they began with;
+        answers in memory stay where the cache's part of the policy is the same.
+
+        Raises:
+            PolicyError: the policy was not read from a file, or has a mistake in it: then the running one stays.
+        """
+        self._farthing.reload()
+
     def savings(self) -> Savings:
         """The bill of this client and its copies: spent and saved, USD, by model and by tag."""
         return Savings.from_json(self._farthing.ledger.report())
@@ -119,6 +137,9 @@ class _Mixin:
 
         def _build_request(self, options, **kwargs):
             return transport.build(self, super()._build_request, options, kwargs)
+
+        def _farthing_request(self, options):
+            return transport.plain_request(super()._build_request, options)
 
         def _process_response_data(self, *, data, cast_to, response):
             made = super()._process_response_data(data=data, cast_to=cast_to, response=response)
@@ -150,6 +171,10 @@ class _SyncMixin(_Mixin):
         def close(self):
             super().close()
             self._farthing.written()
+
+        def _prepare_request(self, request):
+            if not transport.is_named(request):
+                super()._prepare_request(request)
 
         def _send_request(self, request, *, stream, **kwargs):
             return transport.send(self, super()._send_request, request, stream, kwargs)
@@ -186,6 +211,10 @@ class _AsyncMixin(_Mixin):
             await super().close()
             self._farthing.written(wait=False)
 
+        async def _prepare_request(self, request):
+            if not transport.is_named(request):
+                await super()._prepare_request(request)
+
         async def _send_request(self, request, *, stream, **kwargs):
             return await transport.send_async(self, super()._send_request, request, stream, kwargs)
 
@@ -203,6 +232,8 @@ class OpenAI(_SyncMixin, openai.OpenAI):
     Args:
         policy: a `Policy`, a mapping with its names, or the path of a TOML file. Without it, the file that
             `FARTHING_POLICY` names; without that, the exact cache, single-flight and the ledger.
+        reload: look at the policy's file on calls, at most once a second, and take it over when it has changed. An edit
+            with a mistake in it is warned about once, and the running policy stays.
 
     Raises:
         PolicyError: the policy has a mistake in it.
@@ -210,8 +241,12 @@ class OpenAI(_SyncMixin, openai.OpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Sync]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.SyncCopy]) -> Self: ...
+        def __init__(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.Sync]
+        ) -> None: ...
+        def copy(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.SyncCopy]
+        ) -> Self: ...
 
         with_options = copy
 
@@ -222,8 +257,12 @@ class AsyncOpenAI(_AsyncMixin, openai.AsyncOpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.Async]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.AsyncCopy]) -> Self: ...
+        def __init__(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.Async]
+        ) -> None: ...
+        def copy(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.AsyncCopy]
+        ) -> Self: ...
 
         with_options = copy
 
@@ -234,8 +273,12 @@ class AzureOpenAI(_SyncMixin, openai.AzureOpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.SyncAzure]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.SyncAzureCopy]) -> Self: ...
+        def __init__(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.SyncAzure]
+        ) -> None: ...
+        def copy(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.SyncAzureCopy]
+        ) -> Self: ...
 
         with_options = copy
 
@@ -246,8 +289,12 @@ class AsyncAzureOpenAI(_AsyncMixin, openai.AsyncAzureOpenAI):
 
     if TYPE_CHECKING:
 
-        def __init__(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.AsyncAzure]) -> None: ...
-        def copy(self, *, policy: PolicyLike = None, **kwargs: Unpack[signatures.AsyncAzureCopy]) -> Self: ...
+        def __init__(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.AsyncAzure]
+        ) -> None: ...
+        def copy(
+            self, *, policy: PolicyLike = None, reload: bool = False, **kwargs: Unpack[signatures.AsyncAzureCopy]
+        ) -> Self: ...
 
         with_options = copy
 
@@ -261,14 +308,14 @@ _OURS: dict[type, type] = {
 
 
 @overload
-def wrap(client: openai.AzureOpenAI, *, policy: PolicyLike = ...) -> AzureOpenAI: ...  # type: ignore[overload-overlap]
+def wrap(client: openai.AzureOpenAI, *, policy: PolicyLike = ..., reload: bool = ...) -> AzureOpenAI: ...  # type: ignore[overload-overlap]
 @overload
-def wrap(client: openai.AsyncAzureOpenAI, *, policy: PolicyLike = ...) -> AsyncAzureOpenAI: ...  # type: ignore[overload-overlap]
+def wrap(client: openai.AsyncAzureOpenAI, *, policy: PolicyLike = ..., reload: bool = ...) -> AsyncAzureOpenAI: ...  # type: ignore[overload-overlap]
 @overload
-def wrap(client: openai.OpenAI, *, policy: PolicyLike = ...) -> OpenAI: ...
+def wrap(client: openai.OpenAI, *, policy: PolicyLike = ..., reload: bool = ...) -> OpenAI: ...
 @overload
-def wrap(client: openai.AsyncOpenAI, *, policy: PolicyLike = ...) -> AsyncOpenAI: ...
-def wrap(client: Any, *, policy: PolicyLike = None) -> Any:
+def wrap(client: openai.AsyncOpenAI, *, policy: PolicyLike = ..., reload: bool = ...) -> AsyncOpenAI: ...
+def wrap(client: Any, *, policy: PolicyLike = None, reload: bool = False) -> Any:
     """A client that does what `client` does, through farthing. `client` itself stays as it is; both use one HTTP pool.
 
     Raises:
@@ -283,7 +330,7 @@ def wrap(client: Any, *, policy: PolicyLike = None) -> Any:
                 hint="wrap(openai.OpenAI(...)) or wrap(openai.AsyncOpenAI(...))",
             )
         )
-    session = Session(Policy.resolve(policy))
+    session = Session.of(policy, watch=reload)
     kind = type(client)
     if not isinstance(client, _Mixin):
         if kind not in _OURS:

@@ -56,6 +56,8 @@ class Savings:
         calls: calls that ended. Each is one of: `hits` (from the cache), `joined` (answered by an equal call in
             flight), `misses` (asked and paid), `bypassed` (the cache was off or not meant for it), `errors`.
         retries: requests that went out once more, to the same upstream, after a failure.
+        fallbacks: requests that went to another upstream, because one could not answer.
+        hedges: second tries beside a request that was late.
         unanswered: requests that may have been billed, and nobody said how much: the answer was lost, or nobody
             waited for it. Their money is in none of the sums.
         prompt_tokens, completion_tokens: tokens paid for; `cached_tokens` of the prompt were read from the upstream's
@@ -77,6 +79,8 @@ class Savings:
     bypassed: int = 0
     errors: int = 0
     retries: int = 0
+    fallbacks: int = 0
+    hedges: int = 0
     unanswered: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -154,7 +158,9 @@ class Savings:
             share = _EXACT.divide(_EXACT.multiply(Decimal(100), self.net), without)
             net += f"   {share.quantize(Decimal('0.1'), context=_EXACT)} % of what it would have cost"
         counts = ("hits", "joined", "misses", "bypassed", "errors")
-        again = [f"{n:,} {name}" for name in ("retries", "unanswered") if (n := getattr(self, name))]
+        again = [
+            f"{n:,} {name}" for name in ("retries", "fallbacks", "hedges", "unanswered") if (n := getattr(self, name))
+        ]
         return [
             ("calls", f"{self.calls:,}: " + ", ".join(f"{getattr(self, name):,} {name}" for name in counts)),
             *([("attempts", ", ".join(again))] if again else []),

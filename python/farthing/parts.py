@@ -47,6 +47,10 @@ class Part:
         """What to do about an unknown name, where this part knows better than the alphabet; else empty."""
         return ""
 
+    @classmethod
+    def agree(cls, values: Mapping[str, Any], key: str) -> None:
+        """Refuses fields that are good each by itself and do not go together. Raises Bad."""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         with reported(f"{cls.__name__}()"):
             _known(cls, kwargs, "")
@@ -70,7 +74,9 @@ def reported(where: str) -> Iterator[None]:
 
 
 def _values(cls: type[Part], given: Mapping[str, object], key: str) -> dict[str, object]:
-    return {f.name: f.metadata["check"](given[f.name], dotted(key, f.name)) for f in _fields(cls) if f.name in given}
+    made = {f.name: f.metadata["check"](given[f.name], dotted(key, f.name)) for f in _fields(cls) if f.name in given}
+    cls.agree(made, key)
+    return made
 
 
 def _fields(cls: type[Part]) -> tuple[Any, ...]:

@@ -18,13 +18,16 @@ from openai._types import NotGiven, Omit
 from . import _core
 from .call_options import PREFIX, Options, from_headers
 from .routes import Route, is_dynamic, owner_of, probes_of, route_of
+from .upstreams import Route as Destined
+from .upstreams import plan_of, request_to, sent_headers, urls_of
 
 __all__ = ["ABSENT", "IGNORED_HEADERS", "Placed", "place_of"]
 
 ABSENT = (Omit, NotGiven)
 
-Placed: TypeAlias = "tuple[_core.Place, bool, Options | None]"
-"""The place, whether Rust may send (L2), and the options that the client's own headers give."""
+Placed: TypeAlias = "tuple[_core.Place, bool, Options | None, tuple[Any, ...]]"
+"""The place, whether Rust may send (L2), the options that the client's own headers give, and the stamp of the files of
+its upstreams (upstreams.py)."""
 
 # Headers of a call that are not part of the key (src/key/mod.rs): a call may carry them and still be plain.
 IGNORED_HEADERS = frozenset(
@@ -48,6 +51,7 @@ _CLIENT = (
     "_azure_ad_token",
     "_azure_ad_token_provider",
 )
+_SESSION = ("engine", "routes")
 _HTTP = ("_state", "_transport", "_mounts", "_auth", "_event_hooks", "_cookies")
 
 # Seams of the SDK's own that a subclass of the user's may have replaced: only the SDK's whole way calls them.
@@ -58,7 +62,6 @@ _SEAMS = (
     "_make_status_error",
     "_make_status_error_from_response",
     "_prepare_options",
-    "_prepare_request",
     "_prepare_url",
     "_retry_request",
     "_should_retry",
@@ -76,16 +79,16 @@ _SEAMS = (
     "post",
     "request",
 )
-_OWN = ("_build_request", "_process_response", "_process_response_data", "_send_request")
+_OWN = ("_build_request", "_prepare_request", "_process_response", "_process_response_data", "_send_request")
 
 
-def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any]) -> Placed | None:
-    """None: this client's calls are the SDK's."""
+def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any], route: Destined | None) -> Placed | None:
+    """None: this client's calls are the SDK's. `route`: of the model that is asked for."""
     client = resource._client
     places: dict[Any, Placed] | None = vars(resource).get("_farthing_places")
     if places is None:
         places = vars(resource)["_farthing_places"] = {}
-    model = None
+    model = None if route is None else route.name
     if hasattr(client, "_azure_deployment"):
         # The URL has the model in it.
         model = arguments.get("model")
@@ -93,41 +96,62 @@ def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any]) -> Placed |
             return None
     found = places.get(model)
     if found is not None:
-        if found[0].holds():
+        if found[0].holds() and (route is None or found[3] == route.stamp()):
             return found
         places.clear()
-    made = _make(resource, kind, model)
+    made = _make(resource, kind, model, route)
     if made is not None and len(places) < 100:
         places[model] = made
     return made
 
 
-def _make(resource: Any, kind: Any, model: str | None) -> Placed | None:
+def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None) -> Placed | None:
     client = resource._client
-    if client._strict_response_validation or getattr(client, "_api_key_provider", None) is not None:
+    there = None if destined is None else destined.destination
+    own = destined is None or there is None or any(route.destination is None for route in destined.fallbacks)
+    if client._strict_response_validation:
         return None
-    if getattr(client, "_azure_ad_token_provider", None) is not None or getattr(client, "_azure_ad_token", None):
+    # Keys that are new for each request are asked for on the SDK's own way.
+    if own and (getattr(client, "_api_key_provider", None) is not None or _has_token(client)):
         return None
-    route = route_of(client)
+    if destined is not None and next(destined.dynamic(), None) is not None:
+        return None
+    route = route_of(client, urls_of(destined), own=own)
     # The resource took the client's method when it was made: a mock may have been there then.
     if route is Route.UNSEEN or not _is_whole(type(client)) or resource._post != client.post:
         return None
+    stamp = () if destined is None else destined.stamp()
+    real = (model and client._farthing.engine.alias(model)) or model if destined is None else destined.model
     options = FinalRequestOptions.construct(
-        method="post", url=kind.path, json_data={"model": model or "model"}, security={"bearer_auth": True}
+        method="post", url=kind.path, json_data={"model": real or "model"}, security={"bearer_auth": True}
     )
-    options = _prepared(client, options)
-    if options is None:
-        return None
-    built = client._build_request(options)
-    owner, _ = owner_of(client, route)
+    plan = None
+    if there is not None:
+        built = request_to(there, client, options.model_copy(), None)
+    else:
+        prepared = _prepared(client, options.model_copy())
+        if prepared is None:
+            return None
+        built = client._farthing_request(prepared)
+    if destined is not None:
+        notes: list[str] = []
+        prepared = _prepared(client, options.model_copy()) if own else options
+        if prepared is None:
+            return None
+        plan = plan_of(destined, client, client._farthing_request, prepared, {}, notes)
+        if notes:
+            # The receipt of each call says it, and only the SDK's own way has the means.
+            return None
+    owner, _ = owner_of(client, route, None if there is None else there.owner)
     http: Any = client._client
     hooks = getattr(http, "_event_hooks", {})
-    watched = [(vars(client), _CLIENT), (vars(http), _HTTP), (vars(resource), ("_post",))]
+    session = client._farthing
+    watched = [(vars(client), _CLIENT), (vars(http), _HTTP), (vars(resource), ("_post",)), (vars(session), _SESSION)]
     # The user's own dicts, if they gave any: what they put in later is sent too.
-    for own in (client._custom_headers, client._custom_query):
-        if type(own) is dict:
-            watched.append((own, tuple(own)))
-        elif own:
+    for given in (client._custom_headers, client._custom_query):
+        if type(given) is dict:
+            watched.append((given, tuple(given)))
+        elif given:
             return None
     transport: Any = getattr(http, "_transport", None)
     if hasattr(transport, "__dict__"):
@@ -140,16 +164,23 @@ def _make(resource: Any, kind: Any, model: str | None) -> Placed | None:
         client._farthing.ledger,
         owner,
         str(built.url),
-        [(name, value) for name, value in built.headers.raw if name.lower() != b"content-length"],
+        sent_headers(built),
         probes_of(client),
         watched,
         empty if route is Route.RUST else [],
+        plan,
     )
     if route is Route.RUST and not place.sendable:
         return None
     ours = {name: value for name, value in client.default_headers.items() if name.lower().startswith(PREFIX)}
     sends = route is Route.RUST and os.environ.get("FARTHING_L2") != "off"
-    return place, sends, from_headers(ours) if ours else None
+    return place, sends, from_headers(ours) if ours else None, stamp
+
+
+def _has_token(client: Any) -> bool:
+    return getattr(client, "_azure_ad_token_provider", None) is not None or bool(
+        getattr(client, "_azure_ad_token", None)
+    )
 
 
 def _prepared(client: Any, options: Any) -> Any:

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
 from openai import AsyncStream, Stream
@@ -27,14 +28,15 @@ from .places import ABSENT, IGNORED_HEADERS, place_of
 from .receipts import attach, remember
 from .routes import httpx_of
 from .streams import LIVE, STORED
+from .upstreams import Route, adapted
 
 __all__ = ["Kind", "Limits", "PlainCall"]
 
 _RAW = "x-stainless-raw-response"
 _OBJECT, _ASKED_ENCODING = 0, 1
 
-Limits = tuple[float | None, float | None, float | None, int]
-"""Seconds to connect, to read, to write; retries."""
+Limits = tuple[float | None, float | None, float | None, int, bool]
+"""Seconds to connect, to read, to write; retries; whether the times are the call's own."""
 
 
 class Kind:
@@ -138,6 +140,7 @@ class PlainCall:
     )
 
     owns_retries = True
+    route: Route | None = None
     place: _core.Place
     rust: bool
     found: Any
@@ -165,16 +168,26 @@ class PlainCall:
             if given is None:
                 return False
             options = merge(options, given)
-        placed = place_of(resource, self.kind, arguments)
+        notes = route = None
+        routes = self.client._farthing.routes
+        if routes:
+            asked = arguments.get("model")
+            route = self.route = routes.get(asked) if type(asked) is str else None
+            if route is not None and route.changes:
+                if not isinstance(arguments.get("extra_body"), (*ABSENT, NoneType)):
+                    return False  # merged with what is changed, on the SDK's own way
+                notes = []
+                arguments = self.arguments = adapted(route, arguments, notes)
+        placed = place_of(resource, self.kind, arguments, route)
         if placed is None:
             return False
-        self.place, self.rust, default = placed
+        self.place, self.rust, default, _ = placed
         if default is not None:
             options = merge(merge(current(), default), given)
         packed = None
         if options is not NONE:
             packed = (options.mode, options.ttl, sample_text(options.sample), options.tag)
-        self.found = self.place.look(arguments, self.slot, self.raw, packed)
+        self.found = self.place.look(arguments, self.slot, self.raw, packed, notes)
         return self.found is not None
 
     def _take_headers(self, extra: Mapping[str, Any]) -> Options | None:
@@ -240,12 +253,14 @@ class PlainCall:
     def limits(self) -> Limits | None:
         """Seconds to connect, read and write, and retries; None: not for this path."""
         client = self.client
-        retries = client.max_retries
+        there = None if self.route is None else self.route.destination
+        retries = client.max_retries if there is None or there.max_retries is None else there.max_retries
         if type(retries) is not int or retries < 0:
             return None
         timeout = self.arguments.get("timeout", ABSENT[1]())
-        if type(timeout) in ABSENT:
-            timeout = client.timeout
+        own = type(timeout) not in ABSENT
+        if not own:
+            timeout = client.timeout if there is None or there.timeout is None else there.timeout
         elif timeout is not None:
             headers = self.headers = self.headers or {}
             read = timeout if type(timeout) in (int, float) else getattr(timeout, "read", None)
@@ -261,7 +276,7 @@ class PlainCall:
             usual = all(time is None or time > 0 for time in times)
         except (AttributeError, TypeError):
             return None
-        return (*times, retries) if usual else None
+        return (*times, retries, own) if usual else None
 
     def answered(self, answer: _core.Answer) -> Any:
         """What the SDK would make of an answer that has come whole, or of a stream that has begun."""

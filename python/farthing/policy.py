@@ -24,10 +24,12 @@ from .call_options import MODES, Mode
 from .checks import Bad, one_of, shown, text
 from .exceptions import PolicyError, explain
 from .parts import Part, check, dotted, or_none, part, plain, reported, stage, table
+from .upstream_policy import Alias, Fallback, Upstream, known, names, refuse_secrets, upstreams
 
 __all__ = ["Cache", "Mode", "ModelPrice", "Policy"]
 
 ENV = "FARTHING_POLICY"
+_PRICES = ("input", "output", "cached_input", "cache_write")
 
 
 def _mode(value: object, key: str) -> str:
@@ -40,12 +42,19 @@ def _models(value: object, key: str) -> Mapping[str, ModelPrice]:
     return MappingProxyType({text(n, name, 256): part(ModelPrice, row, dotted(key, n)) for n, row in rows})
 
 
-def _aliases(value: object, key: str) -> Mapping[str, str]:
+def _aliases(value: object, key: str) -> Mapping[str, str | Alias]:
     rows = table(value, key).items()
-    named = {text(n, f"a name in {key}", 256): text(m, dotted(key, n), 256) for n, m in rows}
+    tables = (Mapping, Alias)
+    made = {
+        text(n, f"a name in {key}", 256): part(Alias, m, dotted(key, n))
+        if isinstance(m, tables)
+        else text(m, dotted(key, n), 256)
+        for n, m in rows
+    }
+    named = {name: _model_of(alias) for name, alias in made.items()}
     first = next((n for n, model in named.items() if model in named), None)
     if first is None:
-        return MappingProxyType(named)
+        return MappingProxyType(made)
     path = [first]
     while path[-1] in named and path[-1] not in path[:-1]:
         path.append(named[path[-1]])
@@ -54,6 +63,10 @@ def _aliases(value: object, key: str) -> Mapping[str, str]:
     # One step and no more: whoever reads the line sees which model is asked.
     hint = f'name the model itself: {dotted(key, first)} = "{path[-1]}"'
     raise Bad(f"{key} point to another alias", " -> ".join(path), hint)
+
+
+def _model_of(alias: str | Alias) -> str:
+    return alias if isinstance(alias, str) else alias.model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,23 +125,35 @@ class Cache(Part):
 
 @dataclass(frozen=True)
 class ModelPrice(Part):
-    """What a model costs, in USD per million tokens; kept as an exact Decimal.
+    """What a model costs, in USD per million tokens (kept as an exact Decimal), and where it is.
 
     Args:
         input: prompt tokens, 0 to 1,000,000 with at most 6 decimals. A float is taken by its `repr` (2.5 is 2.5).
         output: completion tokens, the same range.
         cached_input: prompt tokens that the upstream read from its own cache; None = as `input`.
         cache_write: prompt tokens that the upstream wrote to its own cache; None = as `input`.
+        upstream: where the model is, a name in `upstreams`; None = the client's own.
+        fallback: models or aliases that are asked in this order when this one cannot answer.
 
     Raises:
-        PolicyError: not a number, not finite, out of range, or more than 6 decimals.
+        PolicyError: not a number, not finite, out of range, or more than 6 decimals; one of `input` and `output` alone
+            (None, None = farthing's own table).
     """
 
-    input: Decimal = field(metadata=check(checks.price))
-    output: Decimal = field(metadata=check(checks.price))
+    input: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
+    output: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
     _: KW_ONLY
     cached_input: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
     cache_write: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
+    upstream: str | None = field(default=None, metadata=check(or_none(checks.text)))
+    fallback: tuple[str, ...] = field(default=(), metadata=check(names))
+
+    @classmethod
+    def agree(cls, values: Mapping[str, Any], key: str) -> None:
+        prices = [name for name in _PRICES if values.get(name) is not None]
+        for name in ("input", "output"):
+            if prices and name not in prices:
+                raise Bad("missing key", dotted(key, name))
 
     @classmethod
     def hint(cls, key: str, name: str, value: object) -> str:
@@ -141,11 +166,13 @@ class ModelPrice(Part):
 
         def __init__(
             self,
-            input: Decimal | str | float,
-            output: Decimal | str | float,
+            input: Decimal | str | float | None = ...,
+            output: Decimal | str | float | None = ...,
             *,
             cached_input: Decimal | str | float | None = ...,
             cache_write: Decimal | str | float | None = ...,
+            upstream: str | None = ...,
+            fallback: Iterable[str] = ...,
         ) -> None: ...
 
 
@@ -155,19 +182,24 @@ class Policy(Part):
 
     Args:
         cache: the exact cache; None (in TOML `cache = false`) = no cache.
-        models: prices of the user's own by model name; they win over farthing's table.
-        aliases: name in the request -> name that the upstream knows. An alias of an alias is refused.
+        models: by model name, prices of the user's own, which win over farthing's table; where it is; who is asked in
+            its place.
+        aliases: name in the request -> name that the upstream knows, or an `Alias`. An alias of an alias is refused.
+        upstreams: endpoints by name, besides the client's own.
+        fallback: how calls go from one upstream to the next; None = the defaults of `Fallback`.
         strict: raise where farthing itself fails, rather than go on without it.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name, aliases that run in a circle.
     """
 
-    later = frozenset({"compress", "batch", "route", "escalate", "fallback", "budget", "upstreams"})
+    later = frozenset({"compress", "batch", "route", "escalate", "budget"})
 
     cache: Cache | None = field(default_factory=Cache, metadata=stage(Cache))
     models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=check(_models))
-    aliases: Mapping[str, str] = field(default_factory=dict, metadata=check(_aliases))
+    aliases: Mapping[str, str | Alias] = field(default_factory=dict, metadata=check(_aliases))
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict, metadata=check(upstreams))
+    fallback: Fallback | None = field(default=None, metadata=stage(Fallback))
     strict: bool = field(default=False, metadata=check(checks.flag))
 
     @classmethod
@@ -198,7 +230,26 @@ class Policy(Part):
 
     def to_core(self) -> str:
         """The policy as JSON for the Rust core: sorted keys, prices as decimal texts, equal for equal policies."""
-        return json.dumps(plain(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        values: Any = plain(self)
+        # Where calls go is Python's to say (upstreams.py); keys and headers are nobody else's.
+        priced = {name: row for name, row in values["models"].items() if row["input"] is not None}
+        values["models"] = {name: {p: row[p] for p in _PRICES} for name, row in priced.items()}
+        values["aliases"] = {name: _model_of(alias) for name, alias in self.aliases.items()}
+        limits = ("base_url", "concurrency", "requests_per_minute", "tokens_per_minute")
+        values["upstreams"] = {n: {name: getattr(u, name) for name in limits} for n, u in self.upstreams.items()}
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @classmethod
+    def agree(cls, values: Mapping[str, Any], key: str) -> None:
+        listed = values.get("upstreams", {})
+        for table_name in ("models", "aliases"):
+            for name, row in values.get(table_name, {}).items():
+                if isinstance(row, str):
+                    continue
+                where = dotted(table_name, name)
+                known(listed, row.upstream, f"{where}.upstream")
+                if name in (row.fallback or ()):
+                    raise Bad(f"{where}.fallback names itself", name)
 
     def __hash__(self) -> int:
         return hash(self.to_core())
@@ -238,4 +289,5 @@ def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise PolicyError(explain("invalid TOML", where=where, value=reason)) from None
     with reported(where):
+        refuse_secrets(content)
         return part(Policy, content, "")

@@ -13,6 +13,7 @@ import itertools
 import os
 import socket
 import weakref
+from collections.abc import Sequence
 from enum import Enum
 from types import FunctionType
 from typing import Any
@@ -157,29 +158,35 @@ def _is_patched(client: Any) -> bool:
     return False
 
 
-def route_of(client: Any) -> Route:
-    """Who sends for this client, now: patches come and go."""
+def route_of(client: Any, urls: Sequence[str] = (), *, own: bool = True) -> Route:
+    """Who sends for this client, now: patches come and go. `urls`: of upstreams of the policy that may be asked; `own`:
+    whether the client's own may be."""
     if _is_patched(client):
         return Route.UNSEEN
     http = client._client
     # A closed client raises, and that is the SDK's to do.
     if http.is_closed or not _is_real(http):
         return Route.UNSEEN
-    if type(http) not in _SDK_MADE or os.environ.get("FARTHING_HTTP") == "sdk" or is_dynamic(client):
+    if type(http) not in _SDK_MADE or os.environ.get("FARTHING_HTTP") == "sdk" or (own and is_dynamic(client)):
         return Route.SDK_CLIENT
     # Whom to trust is said in the environment, and httpx reads it in its own way.
-    if client._base_url.scheme == "https" and (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
+    tls = (own and client._base_url.scheme == "https") or any(url.startswith("https:") for url in urls)
+    if tls and (os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")):
         return Route.SDK_CLIENT
     # httpx sends a user and password in the URL in place of the key.
-    if client._base_url.userinfo:
+    if own and client._base_url.userinfo:
         return Route.SDK_CLIENT
     hooks = http.event_hooks
     plain = not (http._mounts or http.auth or hooks["request"] or hooks["response"] or len(http.cookies.jar))
     return Route.RUST if plain else Route.SDK_CLIENT
 
 
-def owner_of(client: Any, route: Route) -> tuple[bytes, bool]:
-    """What sets this client's answers apart beyond its headers, and whether the engine owns the retries."""
+def owner_of(client: Any, route: Route, upstream: bytes | None = None) -> tuple[bytes, bool]:
+    """What sets this client's answers apart beyond its headers, and whether the engine owns the retries. `upstream`:
+    what sets those of an upstream of the policy apart."""
+    if upstream is not None:
+        certified = route is Route.SDK_CLIENT and type(client._client) not in _SDK_MADE
+        return upstream + _owner(client._client) if certified else upstream, True
     if is_dynamic(client):
         # Its credentials are made below us: no header says whose answers these are, and only the SDK can renew them.
         return _owner(client), False

@@ -10,16 +10,21 @@ import itertools
 import os
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from .answers import forget_queues
-from .exceptions import CacheError, FarthingError, FarthingWarning
-from .policy import Policy
+from .exceptions import CacheError, FarthingError, FarthingWarning, PolicyError, explain
+from .policy import ENV, Policy
+from .upstreams import Route, routes_of
+
+if TYPE_CHECKING:
+    from .signatures import PolicyLike
 
 __all__ = ["CacheControl", "Session"]
 
@@ -34,18 +39,21 @@ atexit.register(_core.at_exit)
 # Held, so that a program which makes a client for each request still finds its answers; the policies used last only, as
 # each may hold a cache of its own.
 _MOST_HELD = 32
+# Seconds between two looks at a policy's file.
+_POLL = 1.0
 _held: dict[str, _core.Engine] = {}
 _engines: weakref.WeakValueDictionary[str, _core.Engine] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 _numbers = itertools.count(1)
 
 
-def _engine(policy: str) -> _core.Engine:
-    """One engine a policy, so that clients with equal policies share answers and calls in flight."""
+def _engine(policy: str, before: _core.Engine | None = None) -> _core.Engine:
+    """One engine a policy, so that clients with equal policies share answers and calls in flight. `before`: that the
+    client had until now."""
     with _lock:
         engine = _engines.get(policy)
         if engine is None:
-            engine = _core.Engine(policy)
+            engine = _core.Engine(policy, before)
             _engines[policy] = engine
         _held.pop(policy, None)
         _held[policy] = engine
@@ -70,16 +78,73 @@ if hasattr(os, "register_at_fork"):
 class Session:
     """Shared by a client and what `copy()` and `with_options()` make of it."""
 
-    __slots__ = ("__weakref__", "engine", "ledger", "number", "policy", "warned")
+    # Of these, places.py watches the engine and the routes: a reload puts others there.
+    engine: _core.Engine
+    routes: dict[str, Route]
 
-    def __init__(self, policy: Policy, ledger: _core.Ledger | None = None) -> None:
+    def __init__(
+        self, policy: Policy, ledger: _core.Ledger | None = None, path: str | None = None, *, watch: bool = False
+    ) -> None:
         self.policy = policy
+        self.routes = routes_of(policy, _numbers)
         self.engine = _engine(policy.to_core())
         self.ledger = ledger if ledger is not None else _core.Ledger()
         if policy.cache is not None and policy.cache.path is not None:
             self._opened()
         self.warned = False
         self.number = next(_numbers)
+        self.path = path
+        self.watched = watch
+        self._looked = time.monotonic()
+        self._seen = _stamp(path) if watch else None
+
+    @classmethod
+    def of(cls, given: PolicyLike, ledger: _core.Ledger | None = None, *, watch: bool = False) -> Session:
+        """The session of a policy as a client is given it; `watch`: its file is looked at on calls.
+
+        Raises:
+            PolicyError: the policy has a mistake in it; it is to be watched, and is no file.
+        """
+        path = given if isinstance(given, str | os.PathLike) else os.environ.get(ENV) if given is None else None
+        if watch and not path:
+            raise PolicyError(explain("reload=True needs a policy in a file", hint='policy="farthing.toml"'))
+        # Absolute, so that a change of the working directory does not mean another file.
+        place = os.path.abspath(os.path.expanduser(os.fsdecode(path))) if path else None
+        return cls(Policy.resolve(given), ledger, place, watch=watch)
+
+    def reload(self) -> None:
+        """Reads the policy's file again.
+
+        Raises:
+            PolicyError: there is none, or it has a mistake in it: then everything stays as it is.
+        """
+        if self.path is None:
+            hint = 'make the client with policy="farthing.toml", or with FARTHING_POLICY set'
+            raise PolicyError(explain("the policy of this client was not read from a file", hint=hint))
+        policy = Policy.from_toml(self.path)
+        routes = routes_of(policy, _numbers)
+        engine = _engine(policy.to_core(), self.engine)
+        self.policy, self.engine, self.routes = policy, engine, routes
+        if policy.cache is not None and policy.cache.path is not None:
+            self._opened()
+
+    def poll(self) -> None:
+        """Takes the file over when it has changed; looks at it at most once a second."""
+        now = time.monotonic()
+        if now - self._looked < _POLL:
+            return
+        self._looked = now
+        assert self.path is not None
+        seen = _stamp(self.path)
+        # A file that is not there is one that is just being replaced.
+        if seen is None or seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self.reload()
+        except (FarthingError, _core.CoreError) as error:
+            message = f"the policy stays as it was: {error}"
+            warnings.warn(message, FarthingWarning, stacklevel=4)
 
     def _opened(self) -> None:
         """Says what went wrong with the cache file when it was opened; has it written when a child of multiprocessing
@@ -121,6 +186,14 @@ class Session:
                 FarthingWarning,
                 stacklevel=4,
             )
+
+
+def _stamp(path: str | None) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path or "")
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 @contextmanager

@@ -8,63 +8,104 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
+import functools
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from openai import NotGiven
+
 from . import _core
 from .answers import RECEIPT, failure, http_response, queue_of
-from .call_options import current, from_headers, merge, sample_text
+from .call_options import Options, current, from_headers, merge, sample_text
 from .receipts import attach, remember
 from .routes import Route, endpoint_of, httpx_of, owner_of, route_of
 from .sender import AsyncSdkSender, SdkSender
+from .upstreams import Keys, adapted, keys_now, keys_soon, plan_of, request_to, urls_of
+from .upstreams import Route as Destined
 
 EXTENSION = "farthing"
 
 
 def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str, Any]) -> Any:
-    """The SDK's `_build_request`, with aliases resolved, farthing's own headers taken out and the limits noted."""
+    """The SDK's `_build_request`, with the model's name resolved, farthing's own headers taken out and the limits
+    noted."""
     session = client._farthing
-    asked = None
-    data = options.json_data
-    if isinstance(data, dict) and isinstance(data.get("model"), str):
-        asked = data["model"]
+    if session.watched:
+        session.poll()
+    data, extra = options.json_data, getattr(options, "extra_json", None)
+    # The extra body wins over the model that the method was given.
+    asked = next((d["model"] for d in (extra, data) if isinstance(d, dict) and isinstance(d.get("model"), str)), None)
+    route = session.routes.get(asked) if session.routes and asked is not None else None
+    timed = not isinstance(options.timeout, NotGiven)
+    notes: list[str] = []
+    before = None
+    if route is not None:
+        before = copy.copy(options)
+        if route.changes:
+            merged = {**(data if isinstance(data, dict) else {}), **(extra if isinstance(extra, dict) else {})}
+            options.json_data = {**adapted(route, merged, notes), "model": route.model}
+            if extra is not None:
+                options.extra_json = None
+        else:
+            _name(options, route.model)
+    elif asked is not None:
         real = None
         try:
             real = session.engine.alias(asked)
         except _core.CoreError as error:
             session.failed(error)
         if real is not None:
-            options.json_data = {**data, "model": real}
-    extra = getattr(options, "extra_json", None)
-    if isinstance(extra, dict) and isinstance(extra.get("model"), str):
-        # The extra body wins over the model that the method was given.
-        asked = extra["model"]
-        try:
-            real = session.engine.alias(asked)
-        except _core.CoreError as error:
-            real = session.failed(error)
-        if real is not None:
-            options.extra_json = {**extra, "model": real}
-    request = plain(options, **kwargs)
-    ours = {name: value for name, value in request.headers.items() if name.startswith("x-farthing-")}
-    given = from_headers(ours) if ours else None
-    for name in ours:
-        del request.headers[name]
+            _name(options, real)
+    if route is not None and route.destination is not None:
+        request = request_to(route.destination, client, options, None, **kwargs)
+    else:
+        request = plain(options, **kwargs)
     request.extensions[EXTENSION] = {
-        "options": merge(current(), given),
+        "options": merge(current(), _own_options(request)),
         "max_retries": options.get_max_retries(client.max_retries),
         "model_asked": asked,
+        "route": route,
+        "before": before,
+        "plain": plain,
+        "timed": timed,
+        "notes": notes,
     }
     return request
 
 
+def plain_request(plain: Callable[..., Any], options: Any) -> Any:
+    """The SDK's request as it is, but for farthing's own headers."""
+    request = plain(options)
+    _own_options(request)
+    return request
+
+
+def _own_options(request: Any) -> Options | None:
+    """The options in farthing's own headers, which are taken out."""
+    ours = {name: value for name, value in request.headers.items() if name.startswith("x-farthing-")}
+    for name in ours:
+        del request.headers[name]
+    return from_headers(ours) if ours else None
+
+
+def _name(options: Any, model: str) -> None:
+    for field in ("json_data", "extra_json"):
+        data = getattr(options, field, None)
+        if isinstance(data, dict) and isinstance(data.get("model"), str):
+            setattr(options, field, {**data, "model": model})
+
+
 def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwargs: dict[str, Any]) -> Any:
     """The sync client's `_send_request`."""
-    call = _Call.of(client, request, kwargs)
+    route = _route(request)
+    keys = keys_now(route) if route is not None else {}
+    plain, named = _ways(client, plain, route)
+    call = _Call.of(client, request, kwargs, keys)
     if call is None:
-        return plain(request, stream=stream, **kwargs)
-    sender = SdkSender(plain, request, kwargs) if call.route is Route.SDK_CLIENT else None
+        return plain(_finished(request, route, keys), stream=stream, **kwargs)
+    sender = SdkSender(plain, named, request, kwargs) if call.route is Route.SDK_CLIENT else None
     try:
         answer = client._farthing.engine.send(call.arguments, sender)
     except _core.SendError as error:
@@ -74,7 +115,7 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
         client._farthing.failed(error)
         answer = None
     if answer is None:
-        return plain(request, stream=stream, **kwargs)
+        return plain(_finished(request, route, keys), stream=stream, **kwargs)
     remember(client._farthing.number, answer.receipt)
     response = http_response(call, answer, is_async=False)
     raises = not response.is_success and call.owns_retries
@@ -89,14 +130,17 @@ async def send_async(
     client: Any, plain: Callable[..., Awaitable[Any]], request: Any, stream: bool, kwargs: dict[str, Any]
 ) -> Any:
     """The async client's `_send_request`."""
-    call = _Call.of(client, request, kwargs)
+    route = _route(request)
+    keys = await keys_soon(route) if route is not None else {}
+    plain, named = _ways(client, plain, route)
+    call = _Call.of(client, request, kwargs, keys)
     try:
         loop = asyncio.get_running_loop() if call is not None else None
     except RuntimeError:  # trio
         loop = None
     if call is None or loop is None:
-        return await plain(request, stream=stream, **kwargs)
-    sender = AsyncSdkSender(plain, request, kwargs, loop) if call.route is Route.SDK_CLIENT else None
+        return await plain(_finished(request, route, keys), stream=stream, **kwargs)
+    sender = AsyncSdkSender(plain, named, request, kwargs, loop) if call.route is Route.SDK_CLIENT else None
     future: asyncio.Future[_core.Answer] = loop.create_future()
     answer: _core.Answer | None = None
     try:
@@ -115,7 +159,7 @@ async def send_async(
     except _core.CoreError as error:
         client._farthing.failed(error)
     if answer is None:
-        return await plain(request, stream=stream, **kwargs)
+        return await plain(_finished(request, route, keys), stream=stream, **kwargs)
     remember(client._farthing.number, answer.receipt)
     response = http_response(call, answer, is_async=True)
     raises = not response.is_success and call.owns_retries
@@ -124,6 +168,35 @@ async def send_async(
     if raises:
         raise client._make_status_error_from_response(response)
     return response
+
+
+def _route(request: Any) -> Destined | None:
+    note = request.extensions.get(EXTENSION)
+    return None if note is None else note["route"]
+
+
+def is_named(request: Any) -> bool:
+    """Whether a request goes to an upstream of the policy: what a client does to sign its own is not for that one."""
+    route = _route(request)
+    return route is not None and route.destination is not None
+
+
+def _ways(client: Any, plain: Callable[..., Any], route: Destined | None) -> tuple[Callable[..., Any], Any]:
+    """How the client's own http client sends the call's first request, and one to an upstream of the policy."""
+
+    def named(request: Any, *, stream: bool, **_: Any) -> Any:
+        # Not the SDK's own way: it may add credentials that are the client's. Where a redirect leads, the key of this
+        # upstream would go too.
+        return client._client.send(request, stream=stream, auth=None, follow_redirects=False)
+
+    return (plain if route is None or route.destination is None else named), named
+
+
+def _finished(request: Any, route: Destined | None, keys: Keys) -> Any:
+    """The request with the key of its upstream, if that is a function's."""
+    if route is not None and route.destination is not None and route.destination in keys:
+        request.headers["authorization"] = f"Bearer {keys[route.destination]}"
+    return request
 
 
 def retries(response: Any, counted: int) -> int:
@@ -142,7 +215,7 @@ def note(made: Any, response: Any) -> None:
 class _Call:
     """One HTTP request that the engine answers."""
 
-    def __init__(self, client: Any, request: Any, endpoint: str, route: Route) -> None:
+    def __init__(self, client: Any, request: Any, endpoint: str, route: Route, keys: Keys) -> None:
         self.client = client
         self.request = request
         self.route = route
@@ -151,7 +224,16 @@ class _Call:
         note = request.extensions[EXTENSION]
         options = note["options"]
         times = request.extensions.get("timeout") or {}
-        owner, self.owns_retries = owner_of(client, route)
+        destined: Destined | None = note["route"]
+        there = None if destined is None else destined.destination
+        owner, self.owns_retries = owner_of(client, route, None if there is None else there.owner)
+        most = note["max_retries"] if there is None or there.max_retries is None else there.max_retries
+        notes: list[str] = note["notes"]
+        plan = None
+        if destined is not None:
+            plan = plan_of(
+                destined, client, functools.partial(plain_request, note["plain"]), note["before"], keys, notes
+            )
         self.arguments: dict[str, Any] = {
             "endpoint": endpoint,
             "url": str(request.url),
@@ -160,7 +242,10 @@ class _Call:
             "owner": owner,
             "ledger": client._farthing.ledger,
             "model_asked": note["model_asked"],
-            "max_retries": note["max_retries"] if self.owns_retries else 0,
+            "max_retries": most if self.owns_retries else 0,
+            "plan": plan,
+            "authorization": f"Bearer {keys[there]}" if there is not None and there in keys else None,
+            "notes": notes,
             "connect": times.get("connect"),
             "read": times.get("read"),
             "write": times.get("write"),
@@ -171,14 +256,16 @@ class _Call:
         }
 
     @classmethod
-    def of(cls, client: Any, request: Any, kwargs: dict[str, Any]) -> _Call | None:
+    def of(cls, client: Any, request: Any, kwargs: dict[str, Any], keys: Keys) -> _Call | None:
         """None: the request is not for the engine."""
-        if EXTENSION not in request.extensions or kwargs.get("auth") is not None:
+        destined, named = _route(request), is_named(request)
+        if EXTENSION not in request.extensions or (kwargs.get("auth") is not None and not named):
             return None
         endpoint = endpoint_of(request)
         if endpoint is None:
             return None
-        route = route_of(client)
+        own = not named or any(other.destination is None for other in (destined.fallbacks if destined else ()))
+        route = route_of(client, urls_of(destined), own=own)
         if route is Route.UNSEEN:
             return None
         times = request.extensions.get("timeout") or {}
@@ -189,4 +276,4 @@ class _Call:
             request.read()
         except Exception:  # an async or one-shot body: the SDK's to send
             return None
-        return cls(client, request, endpoint, route)
+        return cls(client, request, endpoint, route, keys)

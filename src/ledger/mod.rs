@@ -85,6 +85,10 @@ pub struct Charge {
 pub enum Count {
     /// The same request to the same upstream once more.
     Retry,
+    /// The request went to another upstream, because one could not answer.
+    Fallback,
+    /// A second try beside one that was late.
+    Hedge,
     /// An attempt that may have been billed, and nobody said how much.
     Unanswered,
 }

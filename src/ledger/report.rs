@@ -100,6 +100,8 @@ pub struct Report {
     pub bypassed: u64,
     pub errors: u64,
     pub retries: u64,
+    pub fallbacks: u64,
+    pub hedges: u64,
     pub unanswered: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
@@ -185,6 +187,8 @@ impl Report {
     pub(super) fn count(&mut self, what: Count) {
         *match what {
             Count::Retry => &mut self.retries,
+            Count::Fallback => &mut self.fallbacks,
+            Count::Hedge => &mut self.hedges,
             Count::Unanswered => &mut self.unanswered,
         } += 1;
     }
@@ -205,6 +209,8 @@ impl Report {
         self.bypassed += other.bypassed;
         self.errors += other.errors;
         self.retries += other.retries;
+        self.fallbacks += other.fallbacks;
+        self.hedges += other.hedges;
         self.unanswered += other.unanswered;
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;

@@ -12,7 +12,8 @@ use pyo3_async_runtimes::TaskLocals;
 
 use super::deliver::{Address, Job, LoopQueue, Parcel};
 use super::engine::{Ledger, endpoint, mode, prefix};
-use super::error::{panicked, to_python};
+use super::error::{CoreError, panicked, to_python};
+use super::plan::Plan;
 use super::receipt::ReceiptCell;
 use super::sender::{PythonSender, RawHeaders, header_map};
 use super::state::state;
@@ -96,7 +97,15 @@ impl Call {
         let kind = endpoint(&item("endpoint")?.extract::<String>()?);
         let prefix = prefix(core, owner.as_bytes(), &url, &headers);
         let body = ::bytes::Bytes::copy_from_slice(body.as_bytes());
-        let Some(map) = header_map(&headers).filter(|_| sender.is_some() || can_send(&url)) else { return Ok(None) };
+        let map = header_map(&headers).filter(|_| sender.is_some() || can_send(&url));
+        let Some(mut map) = map else { return Ok(None) };
+        // A key that is new for each request says nothing of whose answers these are; the owner does.
+        if let Some(authorization) = text("authorization")? {
+            let Ok(value) = http::HeaderValue::from_str(&authorization) else {
+                return Err(CoreError::new_err("an API key that HTTP does not allow"));
+            };
+            map.insert(http::header::AUTHORIZATION, value);
+        }
         let Ok(request) = Request::new(kind, url.into(), map, body, &prefix, sample.as_deref()) else {
             return Ok(None);
         };
@@ -106,7 +115,12 @@ impl Call {
             None => request.model().unwrap_or_default(),
         };
         let tag: Option<Arc<str>> = tag.map(Into::into);
-        let facts = Facts { model_asked: model_asked.into(), tag: tag.clone(), ..Facts::default() };
+        let notes = item("notes")?.extract::<Vec<String>>()?.into_iter().map(Into::into).collect();
+        let facts = Facts { model_asked: model_asked.into(), tag: tag.clone(), notes, ..Facts::default() };
+        let plan = match item("plan")? {
+            plan if plan.is_none() => None,
+            plan => Some(Arc::clone(&plan.cast_into::<Plan>().map_err(PyErr::from)?.get().0)),
+        };
         let by_rust = sender.is_none();
         let sender: Arc<dyn Sender> = match sender {
             Some(object) => Arc::new(PythonSender::new(object, locals)),
@@ -117,6 +131,7 @@ impl Call {
             books: core.books(state().ledger(ledger.get().id)),
             receipt: Arc::new(Receipt::new(facts)),
             sender,
+            plan,
             limits: Limits {
                 connect: time("connect")?,
                 read: time("read")?,

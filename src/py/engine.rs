@@ -24,6 +24,8 @@ use crate::store::disk::Ordered;
 pub struct Engine {
     id: u64,
     policy: String,
+    /// The engine that this one took the place of.
+    before: Option<u64>,
 }
 
 /// A client family's ledger.
@@ -53,7 +55,7 @@ impl Engine {
         let made = match state().engine(self.id) {
             Some(engine) => return Ok(engine),
             // That opens a file, maybe.
-            None => without_gil(py, || state().make_engine(self.id, &self.policy)),
+            None => without_gil(py, || state().make_engine(self.id, &self.policy, self.before)),
         };
         made.map_err(|error| to_python(py, &error))
     }
@@ -61,9 +63,11 @@ impl Engine {
 
 #[pymethods]
 impl Engine {
+    /// `before`: the engine that this one takes the place of; it may go on answering from the same memory.
     #[new]
-    fn new(py: Python<'_>, policy: String) -> PyResult<Self> {
-        let engine = Self { id: next_id(), policy };
+    #[pyo3(signature = (policy, before=None))]
+    fn new(py: Python<'_>, policy: String, before: Option<&Self>) -> PyResult<Self> {
+        let engine = Self { id: next_id(), policy, before: before.map(|before| before.id) };
         engine.core(py)?;
         Ok(engine)
     }

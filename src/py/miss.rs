@@ -32,10 +32,11 @@ pub struct Miss {
     pub mode: Mode,
     pub ttl: Option<Duration>,
     pub tag: Option<Arc<str>>,
+    pub notes: Option<Vec<String>>,
 }
 
-/// Seconds to connect, to read, to write; retries.
-type CallLimits = (Option<f64>, Option<f64>, Option<f64>, u32);
+/// Seconds to connect, to read, to write; retries; whether the times are the call's own.
+type CallLimits = (Option<f64>, Option<f64>, Option<f64>, u32, bool);
 /// Headers of one call, which replace those of the place.
 type CallHeaders = Vec<(String, String)>;
 
@@ -72,14 +73,18 @@ impl Miss {
 impl Miss {
     fn call(&self, py: Python<'_>, limits: CallLimits, headers: CallHeaders) -> PyResult<Call> {
         let place = self.place.get();
+        let (connect, read, write, max_retries, own_times) = limits;
+        let limits = Limits { connect: seconds(connect), read: seconds(read), write: seconds(write), max_retries };
+        let plan = place.plan(&headers, own_times.then_some(limits));
         let request = place.request(self.arguments.bind(py), headers, &self.core, self.key)?;
-        let facts = Facts { model_asked: self.model.as_str().into(), tag: self.tag.clone(), ..Facts::default() };
-        let (connect, read, write, max_retries) = limits;
+        let notes = self.notes.iter().flatten().cloned().map(Into::into).collect();
+        let facts = Facts { model_asked: self.model.as_str().into(), tag: self.tag.clone(), notes, ..Facts::default() };
         let cx = Context {
             books: self.core.books(place.ledger()),
             receipt: Arc::new(Receipt::new(facts)),
             sender: Arc::clone(&state().http) as Arc<dyn Sender>,
-            limits: Limits { connect: seconds(connect), read: seconds(read), write: seconds(write), max_retries },
+            plan,
+            limits,
             patience: Arc::new(Patience::default()),
             mode: self.mode,
             ttl: self.ttl,

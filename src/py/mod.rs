@@ -19,6 +19,7 @@ mod local;
 mod miss;
 mod place;
 mod plain;
+mod plan;
 mod receipt;
 mod sender;
 mod state;
@@ -57,6 +58,8 @@ mod _core {
     use super::miss::Miss;
     #[pymodule_export]
     use super::place::{Place, Shape};
+    #[pymodule_export]
+    use super::plan::Plan;
     #[pymodule_export]
     use super::receipt::ReceiptCell;
     #[pymodule_export]

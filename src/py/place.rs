@@ -17,6 +17,7 @@ use super::guard::{Guard, Probes};
 use super::hit::Hit;
 use super::miss::Miss;
 use super::plain::{Delivery, Rules, write_call};
+use super::plan::Plan;
 use super::sender::{RawHeaders, header_map};
 use super::state::{state, without_gil};
 use crate::engine as core;
@@ -25,6 +26,7 @@ use crate::key::encode::Encoder;
 use crate::key::json::JsonWriter;
 use crate::key::scan::Field;
 use crate::key::{self, Key};
+use crate::patience::Limits;
 use crate::stages::cache::CacheStage;
 use crate::upstream::http::can_send;
 
@@ -66,6 +68,7 @@ pub struct Place {
     prefix: key::Prefix,
     /// That the prefix was made with.
     salt: [u8; 32],
+    plan: Option<Arc<crate::upstream::plan::Plan>>,
 }
 
 /// Options of one call: mode, seconds to live, sample, tag.
@@ -74,6 +77,7 @@ type CallOptions = (Option<String>, Option<f64>, Option<String>, Option<String>)
 #[pymethods]
 impl Place {
     #[new]
+    #[pyo3(signature = (shape, engine, ledger, owner, url, headers, probes, watched, empty, plan))]
     #[expect(clippy::too_many_arguments, reason = "made once a client and endpoint")]
     fn new(
         py: Python<'_>,
@@ -86,7 +90,9 @@ impl Place {
         probes: Py<Probes>,
         watched: Vec<(Bound<'_, PyDict>, Vec<Bound<'_, PyString>>)>,
         empty: Vec<Bound<'_, PyAny>>,
+        plan: Option<Bound<'_, Plan>>,
     ) -> PyResult<Self> {
+        let plan = plan.map(|plan| Arc::clone(&plan.get().0));
         let core = engine.get().core(py)?;
         let prefix = prefix(&core, owner, &url, &headers);
         let (owner, salt) = (owner.to_vec(), core.scope().salt);
@@ -94,7 +100,7 @@ impl Place {
         let Some(headers) = header_map(&headers) else {
             return Err(CoreError::new_err("a header that HTTP does not allow"));
         };
-        Ok(Self { shape, engine, ledger, guard, url: url.into(), headers, owner, prefix, salt })
+        Ok(Self { shape, engine, ledger, guard, url: url.into(), headers, owner, prefix, salt, plan })
     }
 
     /// Whether the client is still as it was when this was made, and nobody stands between it and its transport.
@@ -104,14 +110,15 @@ impl Place {
 
     /// Looks a call up: a `Hit`, a `Miss`, or None when its arguments are not plain.
     ///
-    /// `slot`: the form of the object that the caller wants; `raw`: it wants a raw response.
-    #[pyo3(signature = (arguments, slot, raw, options))]
+    /// `slot`: the form of the object that the caller wants; `raw`: it wants a raw response; `notes`: for the receipt.
+    #[pyo3(signature = (arguments, slot, raw, options, notes))]
     fn look(
         slf: &Bound<'_, Self>,
         arguments: Bound<'_, PyDict>,
         slot: u32,
         raw: bool,
         options: Option<CallOptions>,
+        notes: Option<Vec<String>>,
     ) -> PyResult<Option<Py<PyAny>>> {
         guarded(|| {
             let py = slf.py();
@@ -138,10 +145,11 @@ impl Place {
                 let place = slf.clone().unbind();
                 let arguments = arguments.unbind();
                 let tag = tag.map(Into::into);
-                let miss = Miss { core, place, key, model, delivery, arguments, mode, ttl, tag };
+                let miss = Miss { core, place, key, model, delivery, arguments, mode, ttl, tag, notes };
                 return Ok(Some(Py::new(py, miss)?.into_any()));
             };
-            let facts = CacheStage::hit_facts(&entry, model.into(), tag.map(Into::into));
+            let mut facts = CacheStage::hit_facts(&entry, model.into(), tag.map(Into::into));
+            facts.notes.extend(notes.into_iter().flatten().map(Into::into));
             CacheStage::record_hit(&core.books(ledger), this.endpoint(), &facts);
             let hit = Hit::new(py, core, key, entry, slot, &delivery, facts)?;
             Ok(Some(Py::new(py, hit)?.into_any()))
@@ -208,6 +216,18 @@ impl Place {
 
     pub fn ledger(&self) -> Arc<crate::ledger::Ledger> {
         state().ledger(self.ledger.get().id)
+    }
+
+    /// Where calls go, with what one brings along: headers, and times.
+    pub fn plan(&self, own: &[(String, String)], times: Option<Limits>) -> Option<Arc<crate::upstream::plan::Plan>> {
+        let plan = self.plan.as_ref()?;
+        if plan.fallbacks.is_empty() || own.is_empty() && times.is_none() {
+            return Some(Arc::clone(plan));
+        }
+        let pair = |(name, value): &(String, String)| {
+            Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+        };
+        Some(Arc::new(plan.for_call(&own.iter().filter_map(pair).collect(), times)))
     }
 
     /// The request of a call that brings `own` headers.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -80,7 +81,7 @@ impl Completion {
     }
 }
 
-/// Adapter to an object with `start(url, headers, body, stream, completion)`: it returns None when a thread of its own
+/// Adapter to an object with `start(url, headers, body, stream, completion, is_named, times)`: it returns None when a thread of its own
 /// does the work, or a coroutine for the client's event loop; and `cancel(number of the completion)`.
 pub struct PythonSender {
     object: Py<PyAny>,
@@ -101,8 +102,8 @@ impl PythonSender {
             headers.append(PyTuple::new(py, [pair.0, pair.1])?)?;
         }
         let body = PyBytes::new(py, &outgoing.body);
-        let started =
-            self.object.bind(py).call_method1("start", (&outgoing.url, headers, body, outgoing.stream, completion))?;
+        let arguments = (&outgoing.url, headers, body, outgoing.stream, completion, outgoing.is_named, outgoing.times);
+        let started = self.object.bind(py).call_method1("start", arguments)?;
         if let (Some(locals), false) = (&self.locals, started.is_none()) {
             // The coroutine reports through the completion; the future is only its way onto the loop.
             drop(pyo3_async_runtimes::into_future_with_locals(locals, started)?);
@@ -116,6 +117,9 @@ struct Parts {
     headers: HeaderMap,
     body: Bytes,
     stream: bool,
+    is_named: bool,
+    /// Seconds to connect, to read, to write.
+    times: (Option<f64>, Option<f64>, Option<f64>),
 }
 
 /// Tells Python when nobody waits any more.
@@ -150,6 +154,11 @@ impl Sender for PythonSender {
             headers: outgoing.headers,
             body: outgoing.body,
             stream: outgoing.stream,
+            is_named: outgoing.is_named,
+            times: patience.limits().map_or((None, None, None), |limits| {
+                let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+                (seconds(limits.connect), seconds(limits.read), seconds(limits.write))
+            }),
         };
         let (sender, mut messages) = mpsc::unbounded_channel();
         let cancelled = Arc::new(AtomicBool::new(false));

@@ -93,12 +93,14 @@ impl State {
         self.engines.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
     }
 
-    /// Makes the engine `id` from its policy.
+    /// Makes the engine `id` from its policy, in place of the engine `before`.
     ///
     /// # Errors
     /// [`Error::Config`]
-    pub fn make_engine(&self, id: u64, policy: &str) -> Result<Arc<Engine>> {
-        let engine = Arc::new(Engine::new(Config::from_json(policy)?, self.salt, &self.gate)?);
+    pub fn make_engine(&self, id: u64, policy: &str, before: Option<u64>) -> Result<Arc<Engine>> {
+        let before = before.and_then(|before| self.engine(before));
+        let engine = Engine::new(Config::from_json(policy)?, self.salt, &self.gate, before.as_deref())?;
+        let engine = Arc::new(engine);
         let mut engines = self.engines.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(engines.entry(id).or_insert(engine)))
     }

@@ -26,6 +26,9 @@ const MOST_CLIENTS: usize = 16;
 
 const MOST_HEADERS: usize = 1000;
 
+/// All that another host gets of a request that is redirected to it: nothing that could be a key.
+const TRAVELLING_HEADERS: [&str; 4] = ["accept", "accept-encoding", "content-type", "user-agent"];
+
 /// Set by the connection and by reqwest; a copy of the SDK's would be wrong.
 const CONNECTION_HEADERS: [&str; 4] = ["host", "connection", "content-length", "transfer-encoding"];
 
@@ -66,7 +69,12 @@ impl HttpSender {
             .no_proxy()
             .pool_idle_timeout(IDLE)
             .tcp_keepalive(Duration::from_secs(60))
-            .redirect(reqwest::redirect::Policy::limited(REDIRECTS));
+            // reqwest takes Authorization away from another host, and leaves keys in other headers.
+            .redirect(reqwest::redirect::Policy::custom(|attempt| match attempt.previous() {
+                previous if previous.len() > REDIRECTS => attempt.error("too many redirects"),
+                [.., last] if last.origin() != attempt.url().origin() => attempt.stop(),
+                _ => attempt.follow(),
+            }));
         if let Some(connect) = connect {
             builder = builder.connect_timeout(connect);
         }
@@ -87,20 +95,42 @@ impl Sender for HttpSender {
         for name in CONNECTION_HEADERS {
             headers.remove(name);
         }
-        let mut request = reqwest::Request::new(Method::POST, self.url(outgoing.url)?);
-        let body = if outgoing.body.len() > PIECE {
-            headers.insert(http::header::CONTENT_LENGTH, outgoing.body.len().into());
-            patience.writes(true);
-            reqwest::Body::wrap_stream(pieces(outgoing.body, Arc::clone(&patience)))
-        } else {
-            outgoing.body.into()
+        let mut url = self.url(outgoing.url)?;
+        let mut method = Method::POST;
+        let mut travels = 0;
+        let response = loop {
+            let mut request = reqwest::Request::new(method.clone(), url.clone());
+            if method == Method::POST {
+                let body = outgoing.body.clone();
+                *request.body_mut() = Some(if body.len() > PIECE {
+                    headers.insert(http::header::CONTENT_LENGTH, body.len().into());
+                    patience.writes(true);
+                    reqwest::Body::wrap_stream(pieces(body, Arc::clone(&patience)))
+                } else {
+                    body.into()
+                });
+            }
+            *request.headers_mut() = headers.clone();
+            let response = in_time(&patience, client.execute(request)).await;
+            // Also when the upstream answers before it has read it all.
+            patience.writes(false);
+            let response = response?.map_err(|error| transport_error(&error))?;
+            let Some(target) = elsewhere(&response) else { break response };
+            travels += 1;
+            if travels > REDIRECTS {
+                return Err(Error::broken(Broken::Redirects, "too many redirects"));
+            }
+            // As httpx does: 307 and 308 repeat the request, the others ask for what is there.
+            if !matches!(response.status().as_u16(), 307 | 308) {
+                method = Method::GET;
+            }
+            url = target;
+            headers = headers
+                .into_iter()
+                .filter_map(|(name, value)| name.map(|name| (name, value)))
+                .filter(|(name, _)| TRAVELLING_HEADERS.contains(&name.as_str()))
+                .collect();
         };
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(body);
-        let response = in_time(&patience, client.execute(request)).await;
-        // Also when the upstream answers before it has read it all.
-        patience.writes(false);
-        let response = response?.map_err(|error| transport_error(&error))?;
 
         let status = response.status().as_u16();
         let headers = response.headers().clone();
@@ -111,6 +141,16 @@ impl Sender for HttpSender {
         };
         Ok(Response::new(status, headers, body))
     }
+}
+
+/// Where an answer redirects to, if that is another host (the others are followed by reqwest).
+fn elsewhere(response: &reqwest::Response) -> Option<Url> {
+    if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(http::header::LOCATION)?.to_str().ok()?;
+    let target = response.url().join(location).ok()?;
+    (matches!(target.scheme(), "http" | "https") && target.origin() != response.url().origin()).then_some(target)
 }
 
 /// Whether an answer is a stream of events that may be teed.

@@ -21,7 +21,7 @@ use crate::stream::{Assembler, Kind};
 use crate::upstream::attempt::Running;
 
 /// Characters a token, where nobody counted: OpenAI's rule of thumb for English. Such a charge is marked as estimated.
-const CHARACTERS_PER_TOKEN: u64 = 4;
+pub const CHARACTERS_PER_TOKEN: u64 = 4;
 
 /// Charges one attempt.
 pub struct Meter {
@@ -46,12 +46,14 @@ struct Odd<'a> {
 }
 
 impl Meter {
-    pub fn new(running: Running, request: &Request, prices: Arc<PriceTable>) -> Self {
+    /// `alias`: the name in the policy under which a fallback was asked; None = the name that the application used.
+    pub fn new(running: Running, request: &Request, alias: Option<&Arc<str>>, prices: Arc<PriceTable>) -> Self {
+        let asked = || running.cx().receipt.read(|facts| Arc::clone(&facts.model_asked));
         Self {
             endpoint: request.endpoint,
             url: Arc::clone(&request.url),
             model_asked: request.model().unwrap_or_default().into(),
-            alias: running.cx().receipt.read(|facts| Arc::clone(&facts.model_asked)),
+            alias: alias.map_or_else(asked, Arc::clone),
             prompt_bytes: request.body().len() as u64,
             prices,
             running: Some(running),

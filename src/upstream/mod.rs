@@ -1,29 +1,45 @@
 //! The only room with a network, and the only one that spends money: one charge for each attempt that was billed.
 //!
-//! `http.rs` sends, `retry.rs` says what is tried again, `attempt.rs` keeps the account of one attempt, `meter.rs` reads the
-//! usage off the answer. Nothing here knows of caching or routing.
+//! `http.rs` sends, `retry.rs` says what is tried again, `fallback.rs` who is asked next, `attempt.rs` keeps the account of
+//! one attempt, `meter.rs` reads the usage off the answer. What is known of each upstream is in `states.rs`. Nothing here
+//! knows of caching or routing.
 
+pub mod adapt;
 pub mod attempt;
+pub mod begin;
+pub mod breaker;
+pub mod fallback;
 pub mod http;
+pub mod latency;
+pub mod limits;
 pub mod meter;
+pub mod plan;
 pub mod retry;
+pub mod states;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderMap, HeaderValue};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt;
 
 use crate::context::Context;
 use crate::error::{Error, Phase, Result};
 use crate::exchange::{Body, Endpoint, Request, Response};
-use crate::ledger::{Count, PriceTable};
+use crate::ledger::{Count, PriceTable, Usage};
 use crate::patience::{Failure, Patience};
+use crate::stream::Kind;
 use crate::upstream::attempt::{DEFAULT, Running};
+use crate::upstream::begin::begin;
+use crate::upstream::fallback::{Ended, is_curable};
+use crate::upstream::limits::Slot;
 use crate::upstream::meter::Meter;
+use crate::upstream::plan::Plan;
 use crate::upstream::retry::{Verdict, judge, pause};
+use crate::upstream::states::{State, States};
 
 /// One attempt, ready to go out.
 pub struct Outgoing<'a> {
@@ -32,6 +48,20 @@ pub struct Outgoing<'a> {
     pub body: Bytes,
     /// The caller wants server-sent events.
     pub stream: bool,
+    /// It goes to an upstream of the policy's, not to the client's own: nothing of the client's may be added to it.
+    pub is_named: bool,
+}
+
+/// On whose account attempts are made.
+struct Way<'a> {
+    /// None = nothing is known of the upstream, and nothing is limited.
+    state: Option<&'a Arc<State>>,
+    /// The name in the policy's list, for a fallback.
+    alias: Option<Arc<str>>,
+    is_substitute: bool,
+    /// A stream counts as an answer once its first token is there.
+    watches: bool,
+    deadline: Option<Instant>,
 }
 
 /// Who puts bytes on the wire: reqwest, or an adapter to the user's own http client.
@@ -50,6 +80,7 @@ pub trait Sender: Send + Sync {
 pub struct Upstream {
     prices: Arc<PriceTable>,
     name: Arc<str>,
+    states: States,
     /// By URL, whether requests that ask for a usage chunk are taken there; none is here before that is known.
     takes_usage: Mutex<HashMap<Arc<str>, bool>>,
 }
@@ -58,8 +89,8 @@ pub struct Upstream {
 const MOST_URLS: usize = 1000;
 
 impl Upstream {
-    pub fn new(prices: Arc<PriceTable>) -> Self {
-        Self { prices, name: DEFAULT.into(), takes_usage: Mutex::default() }
+    pub fn new(prices: Arc<PriceTable>, states: States) -> Self {
+        Self { prices, name: DEFAULT.into(), states, takes_usage: Mutex::default() }
     }
 
     pub fn prices(&self) -> &Arc<PriceTable> {
@@ -69,25 +100,48 @@ impl Upstream {
     /// Sends until there is an answer that counts, or nobody wants another attempt.
     ///
     /// # Errors
-    /// The error of the last attempt.
+    /// The error of the last attempt; where the policy names other upstreams, of the last attempt at the first.
     pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
-        let mut usage_added = self.adds_usage(&request);
-        let mut sent = if usage_added { with_usage(&request) } else { request.clone() };
+        match &cx.plan {
+            Some(plan) => self.walk(cx, &request, plan).await,
+            None if self.states.hedge.is_some() => self.walk(cx, &request, &Plan::default()).await,
+            None => {
+                let way = Way { state: None, alias: None, is_substitute: false, watches: false, deadline: None };
+                self.attempts(cx, &request, &way).await.result
+            }
+        }
+    }
+
+    /// All attempts at one upstream, until there is an answer that counts, or nobody wants another.
+    async fn attempts(&self, cx: &Context, request: &Request, way: &Way<'_>) -> Ended {
+        let name = way.state.and_then(|state| state.name.as_ref()).unwrap_or(&self.name);
+        let mut usage_added = self.adds_usage(request);
+        let mut sent = if usage_added { with_usage(request) } else { request.clone() };
         let mut refused = false;
         let mut retries = 0_u32;
         loop {
+            let (slot, reckoned) = match self.enter(cx, &sent, way).await {
+                Ok(entered) => entered,
+                Err(error) => return Ended::failed(error),
+            };
             cx.patience.touch();
-            let running = Running::start(cx, &sent, &self.name);
+            let began = Instant::now();
+            let running = Running::start(cx, &sent, name);
             let connect = cx.patience.connect();
             let outgoing = Outgoing {
                 url: &sent.url,
                 headers: attempt_headers(&sent, retries),
                 body: sent.body().clone(),
                 stream: sent.is_stream(),
+                is_named: way.state.is_some_and(|state| state.name.is_some()),
             };
-            let wish = match cx.sender.send(outgoing, Arc::clone(&cx.patience)).await {
+            let result = cx.sender.send(outgoing, Arc::clone(&cx.patience)).await;
+            if let (Some(limiter), Ok(response)) = (way.limiter(), &result) {
+                limiter.heard(&response.headers);
+            }
+            let (wish, failed) = match result {
                 Ok(mut response) => {
-                    if usage_added && matches!(response.status, 400 | 422) && self.may_refuse_usage(&request, &response)
+                    if usage_added && matches!(response.status, 400 | 422) && self.may_refuse_usage(request, &response)
                     {
                         // Our own addition may be what it refuses: the caller's request, as it is, tells.
                         running.refused(response.status);
@@ -100,43 +154,70 @@ impl Upstream {
                         self.note_usage(&request.url, usage_added);
                     }
                     response.usage_added = usage_added;
+                    let curable = is_curable(response.status);
                     let verdict = judge(response.status, &response.headers, SystemTime::now());
                     let Verdict::Retry(wish) = verdict else {
-                        let meter = Meter::new(running, &request, Arc::clone(&self.prices));
-                        return Ok(meter.read(response));
+                        let meter = Meter::new(running, request, way.alias.as_ref(), Arc::clone(&self.prices));
+                        let mut response = meter.read(response);
+                        response.is_substitute = way.is_substitute;
+                        let (response, good) = match Kind::of(request.endpoint) {
+                            Some(kind) if way.watches => begin(kind, response).await,
+                            _ => (response, true),
+                        };
+                        let curable = curable || !good;
+                        way.record(began, curable);
+                        return Ended { result: Ok(way.hold(response, slot, reckoned, cx)), curable };
                     };
                     running.refused(response.status);
+                    way.record(began, curable);
                     let failure = Failure::Status {
                         status: response.status,
                         headers: response.headers.clone(),
                         body: full(&response.body),
                     };
                     if !cx.patience.failed(failure) {
-                        return Ok(response);
+                        return Ended { result: Ok(response), curable };
                     }
-                    wish
+                    (wish, Ended { result: Ok(response), curable })
                 }
                 Err(error) if error.is_retryable() => {
                     running.failed(&error);
                     if outgrown(&error, connect, cx.patience.connect()) {
                         continue;
                     }
-                    if !cx.patience.failed(Failure::Error(error.clone())) {
-                        return Err(error);
+                    way.record(began, true);
+                    let failed = Ended::failed(error.clone());
+                    if !cx.patience.failed(Failure::Error(error)) {
+                        return failed;
                     }
-                    None
+                    (None, failed)
                 }
                 Err(error) => {
                     running.failed(&error);
-                    return Err(error);
+                    return Ended::failed(error);
                 }
             };
+            // Others may have it: it is not needed while we wait.
+            drop(slot);
+            let wait = wish.unwrap_or_else(|| pause(retries + 1, random()));
+            // There will be no time for another attempt after that.
+            if way.deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) {
+                return failed;
+            }
             retries += 1;
             cx.books.count(Count::Retry);
-            let wait = wish.unwrap_or_else(|| pause(retries, random()));
             cx.patience.pauses(wait);
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Waits until the upstream's limits let the request out; returns how many tokens were reckoned for it.
+    async fn enter(&self, cx: &Context, request: &Request, way: &Way<'_>) -> Result<(Slot, u64)> {
+        let Some(limiter) = way.limiter() else { return Ok((Slot::default(), 0)) };
+        let tokens = reckon(request);
+        let patience = cx.patience.limits().and_then(|limits| limits.read).map(|read| Instant::now() + read);
+        let until = [patience, way.deadline].into_iter().flatten().min();
+        Ok((limiter.enter(tokens, until).await?, tokens))
     }
 
     fn adds_usage(&self, request: &Request) -> bool {
@@ -177,6 +258,54 @@ impl Upstream {
     fn known_usage(&self) -> MutexGuard<'_, HashMap<Arc<str>, bool>> {
         self.takes_usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Way<'_> {
+    fn limiter(&self) -> Option<&limits::Limiter> {
+        self.state.and_then(|state| state.limiter.as_ref())
+    }
+
+    fn record(&self, began: Instant, failed: bool) {
+        if let Some(state) = self.state {
+            state.record(began, failed);
+        }
+    }
+
+    /// Keeps the place among the calls at once until the answer has ended.
+    fn hold(&self, mut response: Response, slot: Slot, reckoned: u64, cx: &Context) -> Response {
+        let Some(state) = self.state.filter(|state| state.limiter.is_some()) else { return response };
+        let held = Held { state: Arc::clone(state), reckoned, cx: cx.clone(), _slot: slot };
+        if let Body::Stream(events) = response.body {
+            response.body = Body::Stream(Box::pin(events.inspect(move |_| {
+                let _ = &held;
+            })));
+        }
+        response
+    }
+}
+
+/// What an answer holds of its upstream's limits while it comes in.
+struct Held {
+    state: Arc<State>,
+    reckoned: u64,
+    cx: Context,
+    _slot: Slot,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let used = self.cx.receipt.read(|facts| facts.usage.as_ref().map_or(0, Usage::total));
+        if let Some(limiter) = &self.state.limiter {
+            limiter.used(self.reckoned, used);
+        }
+    }
+}
+
+/// About how many tokens a request will use, as OpenAI reckons for its limits: its text, and the answer's own limit.
+fn reckon(request: &Request) -> u64 {
+    let limits = ["max_completion_tokens", "max_output_tokens", "max_tokens"];
+    let answer = limits.iter().find_map(|name| request.get::<u64>(name)).unwrap_or_default();
+    (request.body().len() as u64).div_ceil(meter::CHARACTERS_PER_TOKEN).saturating_add(answer)
 }
 
 /// A waiter with a longer connect timeout came while the attempt ran: the time that ran out was not the one that counts.

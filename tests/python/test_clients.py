@@ -35,7 +35,7 @@ def test_the_classes_are_the_sdks(name: str) -> None:
     assert ours.__name__ == theirs.__name__, "the User-Agent is made of it"
     for method in ("__init__", "copy", "with_options"):
         mine, original = inspect.signature(getattr(ours, method)), inspect.signature(getattr(theirs, method))
-        assert list(mine.parameters) == [*original.parameters, "policy"]
+        assert list(mine.parameters) == [*original.parameters, "policy", "reload"]
 
 
 @pytest.mark.parametrize("version", ["0.28.1", "1.109.1", "2.30.0", "4.0.0"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from decimal import Decimal
 
 import pytest
 from upstream import Reply, Seen, Upstream, chat, chat_events
 
 from farthing.demo import bill
-from farthing.demo.run import Line, run
+from farthing.demo.run import Line, Outage, outage, run
 from farthing.demo.workload import Ask, steps
 
 
@@ -84,6 +85,26 @@ def test_a_run(upstream: Upstream) -> None:
     assert shown[-1] == ("openai, cheap model", total, total)
 
 
+def test_an_upstream_dies_and_nobody_notices(upstream: Upstream) -> None:
+    right = {(ask.system, ask.user): ask.expected for ask in asks()}
+
+    def script(seen: Seen, number: int) -> Reply:
+        body = seen.json
+        said = right[(body["messages"][0]["content"], body["messages"][1]["content"])]
+        if body.get("stream"):
+            return Reply(pieces=chat_events(said, usage=True, model=body["model"]))
+        return Reply(body=chat(said, model=body["model"]))
+
+    upstream.script = script
+    dead = threading.Event()
+    first = Upstream(lambda seen, number: Reply(cut_before=True) if dead.is_set() else script(seen, number))
+    found = outage(first.url, upstream.url, "cheap", dead.set, lambda *step: None)
+    first.close()
+    total = len(asks())
+    assert (found.requests, found.answered, found.right) == (total, total, total)
+    assert first.calls >= total / 2 and 0 < upstream.calls == found.fallbacks < total
+
+
 LINES = [
     Line("openai, dear model", "dear", 60, 60, 8000, 183, Decimal("0.0204575"), 22.8, 58),
     Line("farthing, dear model", "dear", 60, 31, 4000, 213, Decimal("0.0105325"), 11.4, 58),
@@ -102,6 +123,17 @@ def test_the_bill_as_text() -> None:
         "models: dear = dear, cheap = cheap",
         "prices: cheap 0.01, dear 2.50 USD per million tokens",
     ]
+
+
+def test_the_bill_of_an_outage() -> None:
+    died = Outage("an upstream dies halfway", "cheap", 60, 60, 29, 45)
+    assert bill.as_text(LINES, died).splitlines()[4:8] == [
+        "",
+        "                          requests  answered  fallbacks     right",
+        "an upstream dies halfway        60        60         29  45 of 60",
+        "",
+    ]
+    assert json.loads(bill.as_json(LINES, died))[-1]["fallbacks"] == 29
 
 
 def test_the_bill_as_json() -> None:

@@ -32,7 +32,7 @@ class Seen:
 @dataclass
 class Reply:
     """What to answer. `pieces` are written one by one, `pause` seconds apart; `cut` drops the connection after them,
-    `linger` keeps it open for so many seconds."""
+    `cut_before` drops it before anything is said, `linger` keeps it open for so many seconds."""
 
     status: int = 200
     body: Any = None
@@ -41,6 +41,7 @@ class Reply:
     delay: float = 0.0
     pause: float = 0.0
     cut: bool = False
+    cut_before: bool = False
     linger: float = 0.0
 
 
@@ -306,6 +307,11 @@ class Upstream:
 
     def _reply(self, handler: Any, reply: Reply) -> None:
         self._wait(handler, reply.delay)
+        if reply.cut_before:
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            handler.connection.close()
+            handler.close_connection = True
+            return
         stream = reply.pieces is not None
         body = b"" if stream else reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
         headers = {

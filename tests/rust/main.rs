@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod disk;
+mod fallback;
 mod glance;
 mod key;
 mod ledger;

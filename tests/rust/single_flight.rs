@@ -87,8 +87,10 @@ fn engine() -> Arc<Engine> {
         models: BTreeMap::from([("m".into(), price)]),
         aliases: BTreeMap::new(),
         strict: false,
+        upstreams: BTreeMap::new(),
+        fallback: None,
     };
-    Arc::new(Engine::new(config, [1; 32], &Arc::default()).unwrap())
+    Arc::new(Engine::new(config, [1; 32], &Arc::default(), None).unwrap())
 }
 
 struct Caller {
@@ -105,6 +107,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         books: engine.books(Arc::clone(ledger)),
         receipt: Arc::new(Receipt::new(Facts { model_asked: "m".into(), ..Facts::default() })),
         sender: Arc::clone(sender) as Arc<dyn Sender>,
+        plan: None,
         limits: Limits { connect: None, read: None, write: None, max_retries: retries },
         patience: Arc::new(Patience::default()),
         mode: Mode::On,

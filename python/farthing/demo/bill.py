@@ -8,25 +8,34 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from ..ledger import money
-from .run import PRICES, Line
+from .run import PRICES, Line, Outage
 
 __all__ = ["as_json", "as_text"]
 
 _HEADINGS = ("", "requests", "upstream", "tokens", "USD", "seconds", "right")
 
 
-def as_text(lines: Sequence[Line]) -> str:
-    """A table, a line for each way to run the workload, and what the second saved against the first."""
-    rows = [_HEADINGS, *(_row(line) for line in lines)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+def as_text(lines: Sequence[Line], outage: Outage | None = None) -> str:
+    """A table, a line for each way to run the workload, and what the second saved against the first; another table for
+    the upstream that died."""
+    table = _aligned([_HEADINGS, *(_row(line) for line in lines)])
     prices = ", ".join(f"{name} {price}" for name, price in PRICES.items() if name != "middle")
     models = {line.name.rpartition(", ")[2].removesuffix(" model"): line.model for line in lines}
     named = ", ".join(f"{name} = {model}" for name, model in models.items())
     plain, ours = lines[0], lines[1]
     share = 100 * (1 - ours.cost / plain.cost) if plain.cost else Decimal(0)
     told = f"farthing saved {share:.1f} % of the money and {100 * (1 - ours.seconds / plain.seconds):.0f} % of the time"
-    return "\n".join([*table, "", told, f"models: {named}", f"prices: {prices} USD per million tokens"])
+    died = []
+    if outage is not None:
+        counts = (f"{outage.requests}", f"{outage.answered}", f"{outage.fallbacks}")
+        row = (outage.name, *counts, f"{outage.right} of {outage.requests}")
+        died = ["", *_aligned([("", "requests", "answered", "fallbacks", "right"), row])]
+    return "\n".join([*table, *died, "", told, f"models: {named}", f"prices: {prices} USD per million tokens"])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
 
 
 def _row(line: Line) -> tuple[str, ...]:
@@ -43,6 +52,7 @@ def _row(line: Line) -> tuple[str, ...]:
     )
 
 
-def as_json(lines: Sequence[Line]) -> str:
-    """The lines as a JSON array; money as decimal text."""
-    return json.dumps([dataclasses.asdict(line) for line in lines], default=str, indent=2)
+def as_json(lines: Sequence[Line], outage: Outage | None = None) -> str:
+    """The lines as a JSON array, the outage last; money as decimal text."""
+    all_lines: list[Line | Outage] = [*lines, *([] if outage is None else [outage])]
+    return json.dumps([dataclasses.asdict(line) for line in all_lines], default=str, indent=2)

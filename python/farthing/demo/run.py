@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,10 @@ import openai
 from .. import client as faces
 from ..exceptions import LocalModelsError, explain
 from ..policy import Cache, ModelPrice, Policy
+from ..upstream_policy import Alias, Upstream
 from .workload import Ask, steps
 
-__all__ = ["PRICES", "Line", "plan", "run"]
+__all__ = ["PRICES", "Line", "Outage", "outage", "plan", "run"]
 
 # USD per million tokens, prompt and completion alike.
 PRICES = {"cheap": Decimal("0.01"), "middle": Decimal("0.25"), "dear": Decimal("2.50")}
@@ -49,6 +51,27 @@ class Line:
     completion_tokens: int
     cost: Decimal
     seconds: float
+    right: int
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The workload while an upstream dies.
+
+    Attributes:
+        name: what happens.
+        model: the model asked for, at both upstreams.
+        requests: that the applications made.
+        answered: of these, how many had an answer.
+        fallbacks: requests that went on to the second upstream.
+        right: requests whose answer was right.
+    """
+
+    name: str
+    model: str
+    requests: int
+    answered: int
+    fallbacks: int
     right: int
 
 
@@ -85,6 +108,42 @@ def run(base_url: str, cheap: str, dear: str, progress: Progress) -> list[Line]:
     except openai.APIError as error:
         hint = "are the address and the names of the models right?"
         raise LocalModelsError(explain("the endpoint failed", where=base_url, value=str(error), hint=hint)) from error
+
+
+def outage(first: str, second: str, model: str, dies: Callable[[], None], progress: Progress) -> Outage:
+    """Runs the workload with two upstreams that have one model; halfway, `dies` ends the first. Without a cache, so
+    that every request needs one of them."""
+    name = "an upstream dies halfway"
+    policy = Policy(
+        cache=None,
+        upstreams={"first": Upstream(base_url=first, max_retries=0), "second": Upstream(base_url=second)},
+        models={model: ModelPrice(PRICES["cheap"], PRICES["cheap"], upstream="first", fallback=["spare"])},
+        aliases={"spare": Alias(model=model, upstream="second")},
+    )
+    work = list(steps())
+    total, done, answered, right = sum(map(len, work)), 0, 0, 0
+    ending: threading.Thread | None = None
+
+    def ask(one: Ask) -> bool | None:
+        try:
+            return one.is_right(_answer(client, model, one)[0])
+        except openai.APIError:
+            return None
+
+    with faces.OpenAI(base_url=first, api_key="none", policy=policy) as client, ThreadPoolExecutor(8) as pool:
+        for step in work:
+            if ending is None and done >= total / 2:
+                # While the next requests are on their way to it.
+                ending = threading.Thread(target=dies)
+                ending.start()
+            for found in pool.map(ask, step):
+                done += 1
+                answered += found is not None
+                right += bool(found)
+                progress(name, done, total)
+        if ending is not None:
+            ending.join()
+        return Outage(name, model, total, answered, client.savings().fallbacks, right)
 
 
 def _line(each: _Plan, options: dict[str, Any], progress: Progress) -> Line:

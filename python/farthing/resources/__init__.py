@@ -45,6 +45,9 @@ def fast(base: type[Any], kind: Kind) -> Callable[..., Any]:
 
     def look(resource: Any, arguments: dict[str, Any]) -> PlainCall | None:
         nonlocal known
+        session = resource._client._farthing
+        if session.watched:
+            session.poll()
         now = vars(base)["create"]
         if now is not known:
             # A tracer that replaced the method must see the call.

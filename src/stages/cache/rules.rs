@@ -1,77 +1,19 @@
 //! Which calls may be answered from the cache, and which answers may be kept. When in doubt: not.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::effects::has_effects;
 use crate::exchange::{Endpoint, Request};
-
-/// Request fields that tie a call to state on the server.
-const STATE_FIELDS: [&str; 2] = ["previous_response_id", "conversation"];
-
-/// Request fields whose effect or answer is not in the request: a web search (OpenAI, xAI, OpenRouter, Qwen, Zhipu), audio
-/// out (large, and each one expires).
-const EFFECT_FIELDS: [&str; 6] =
-    ["web_search_options", "search_parameters", "plugins", "enable_search", "web_search", "audio"];
-
-/// Models that search the web by themselves: `gpt-4o-search-preview`, `gpt-5-search-api`; Perplexity's; OpenRouter's suffix.
-fn searches(model: &str) -> bool {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    name.contains("-search-") || name.starts_with("sonar") || name.ends_with(":online")
-}
 
 /// Whether a request may be looked up, shared and stored at all.
 pub fn is_cacheable(request: &Request, deterministic_only: bool) -> bool {
     if request.endpoint == Endpoint::Other || !request.has("model") && !request.has("prompt") {
         return false;
     }
-    let is_true = |name| request.raw(name) == Some(b"true");
-    if is_true("store") || is_true("background") {
-        return false;
-    }
-    if STATE_FIELDS.iter().chain(&EFFECT_FIELDS).any(|name| request.has(name)) {
-        return false;
-    }
-    if request.get::<Vec<String>>("modalities").is_some_and(|kinds| kinds.iter().any(|kind| kind == "audio")) {
-        return false;
-    }
-    // A prompt template lives on the server and changes there, unless its version is pinned.
-    if request.endpoint == Endpoint::Responses
-        && request.has("prompt")
-        && request.get::<Value>("prompt").is_none_or(|prompt| !prompt.get("version").is_some_and(Value::is_string))
-    {
-        return false;
-    }
-    if request.model().is_some_and(|model| searches(&model)) {
-        return false;
-    }
-    // Items that the server holds.
-    if request.endpoint == Endpoint::Responses
-        && request.raw("input").is_some_and(|input| memmem(input, b"\"item_reference\""))
-    {
-        return false;
-    }
-    if has_hosted_tool(request) {
+    if has_effects(request) {
         return false;
     }
     !deterministic_only || is_deterministic(request)
-}
-
-/// Tools that the server runs have effects, or see a world that changes. The caller runs `function` and `custom` ones.
-fn has_hosted_tool(request: &Request) -> bool {
-    #[derive(Deserialize)]
-    struct Tool<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Option<Cow<'a, str>>,
-    }
-    let Some(raw) = request.raw("tools") else { return false };
-    match serde_json::from_slice::<Option<Vec<Tool<'_>>>>(raw) {
-        Ok(tools) => {
-            tools.unwrap_or_default().iter().any(|tool| !matches!(tool.kind.as_deref(), Some("function" | "custom")))
-        }
-        Err(_) => true,
-    }
 }
 
 /// Whether a request asks for the same answer each time.
@@ -158,10 +100,6 @@ fn good_response(body: &Value, user_set_limit: bool) -> bool {
         }
     }
     complete && says_something
-}
-
-fn memmem(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|window| window == word)
 }
 
 /// The arguments of a call are an object. An empty text is how some servers write "no arguments".

@@ -1,0 +1,391 @@
+"""Where a client's calls go: the upstream, the model's real name and the fallbacks behind the name in a request.
+
+Keys never cross: a request to an upstream of the policy is built by an SDK client of its own (`twin`), which never had
+the key, the organization or the headers of the user's client. Nothing is sent here, and who is asked when is decided in
+the core (`src/upstream/fallback.rs`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import openai
+from openai._models import FinalRequestOptions
+from openai._types import NotGiven, Omit
+
+from . import _core
+from .call_options import PREFIX
+from .exceptions import PolicyError, explain
+from .policy import Policy
+from .routes import httpx_of, is_dynamic
+from .upstream_policy import DEFAULT, Adapt, Alias, Timeouts, Upstream
+
+__all__ = [
+    "Destination",
+    "Keys",
+    "Route",
+    "adapted",
+    "keys_now",
+    "keys_soon",
+    "plan_of",
+    "request_to",
+    "routes_of",
+    "sent_headers",
+    "urls_of",
+]
+
+# What says who asks: never taken from one upstream to another.
+_CREDENTIALS = frozenset(
+    ("authorization", "api-key", "x-api-key", "cookie", "openai-organization", "openai-project", "proxy-authorization")
+)
+_ABSENT = (Omit, NotGiven)
+_REASONING = re.compile(r"(?:.*/)?(?:o[1-9](?:-|$)|gpt-5).*")
+# As OpenAI's reference has it for these models: https://platform.openai.com/docs/api-reference/chat/create
+_KNOWN = Adapt(rename={"max_tokens": "max_completion_tokens"})
+_POLL = 1.0
+
+Keys = Mapping["Destination", str]
+"""The keys of those upstreams whose key is a function's, for one call."""
+
+
+class _Text:
+    """A key or a header: the text itself, or where it is."""
+
+    def __init__(self, given: str | Mapping[str, str], what: str) -> None:
+        self._what = what
+        self.file = given["file"] if isinstance(given, Mapping) and "file" in given else None
+        self._seen: tuple[int, int] | None = None
+        self._looked = 0.0
+        if isinstance(given, str):
+            self.text = given
+        elif "env" in given:
+            self.text = self._checked(os.environ.get(given["env"], ""), given["env"])
+        else:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Reads the file again when it has changed; looks at most once a second."""
+        now = time.monotonic()
+        if self.file is None or (self._seen is not None and now - self._looked < _POLL):
+            return
+        self._looked = now
+        try:
+            found = os.stat(self.file)
+            if self._seen == (found.st_mtime_ns, found.st_size):
+                return
+            with open(self.file, encoding="utf-8") as file:
+                text = self._checked(file.read(), self.file)
+        except (OSError, UnicodeDecodeError) as error:
+            if self._seen is not None:  # what was there goes on
+                return
+            reason = getattr(error, "strerror", None) or "not a text"
+            raise PolicyError(explain(f"cannot read {self._what}", where=self.file, value=reason)) from None
+        self.text, self._seen = text, (found.st_mtime_ns, found.st_size)
+
+    def _checked(self, text: str, where: str) -> str:
+        text = text.strip()
+        if text and text.isprintable() and text.isascii():
+            return text
+        # The text is not shown.
+        raise PolicyError(explain(f"{self._what} is {'not a key' if text else 'not set'}", where=where))
+
+
+class Destination:
+    """One upstream of the policy, as requests are made for it."""
+
+    def __init__(self, name: str, upstream: Upstream, number: int) -> None:
+        self.name = name
+        self.base_url = upstream.base_url
+        self.max_retries = upstream.max_retries
+        self.timeout: Any = upstream.timeout
+        if isinstance(upstream.timeout, Timeouts):
+            times = upstream.timeout
+            self.timeout = openai.Timeout(times.read, connect=times.connect, read=times.read, write=times.write)
+        what = f'the api_key of upstream "{name}"'
+        self._key: _Text | None = None
+        self.ask_key: Callable[[], Any] | None = None
+        if callable(upstream.api_key):
+            self.ask_key = upstream.api_key
+        elif upstream.api_key is not None:
+            self._key = _Text(upstream.api_key, what)
+        self._headers = {n: _Text(v, f'header {n} of upstream "{name}"') for n, v in upstream.headers.items()}
+        self._files = [text for text in (self._key, *self._headers.values()) if text is not None and text.file]
+        # A key that is new for each request does not say whose answers these are.
+        self.owner = b"upstream %d" % number if self.ask_key is not None else b""
+        self._twins: dict[tuple[str, bool], Any] = {}
+        self._lock = threading.Lock()
+
+    def stamp(self) -> tuple[str, ...]:
+        """Changes when a file with a key or a header of this upstream does."""
+        for text in self._files:
+            text.refresh()
+        return tuple(text.text for text in self._files)
+
+    def finish(self, request: Any, key: str | None) -> None:
+        """Puts this upstream's own key into a request of its twin's."""
+        if "authorization" in self._headers:
+            return
+        key = key if self._key is None else self._key.text
+        if key is None:
+            del request.headers["authorization"]
+        else:
+            request.headers["authorization"] = f"Bearer {key}"
+
+    def headers(self, given: Any) -> dict[str, Any]:
+        """The headers of one call without those that say who asks: these are this upstream's own."""
+        taken = {name: value for name, value in given.items()} if isinstance(given, Mapping) else {}
+        return {n: v for n, v in taken.items() if n.lower() not in _CREDENTIALS and n.lower() not in self._headers}
+
+    def twin(self, client: Any) -> Any:
+        """An SDK client that builds this upstream's requests, and never sends one."""
+        httpx, is_async = httpx_of(client), isinstance(client, openai.AsyncOpenAI)
+        known = self._twins.get((httpx.__name__, is_async))
+        if known is not None:
+            known._custom_headers = {name: text.text for name, text in self._headers.items()}
+            return known
+        with self._lock:
+            transport = httpx.MockTransport(_never)
+            http = (httpx.AsyncClient if is_async else httpx.Client)(transport=transport, trust_env=False)
+            kind: Any = openai.AsyncOpenAI if is_async else openai.OpenAI
+            made = kind(api_key="none", base_url=self.base_url, http_client=http, max_retries=0)
+            # What the environment says is meant for the user's own upstream.
+            made.organization = made.project = None
+            made.admin_api_key = None
+            made._custom_query = {}
+            made._custom_headers = {name: text.text for name, text in self._headers.items()}
+            self._twins[(httpx.__name__, is_async)] = made
+            return made
+
+    def limits(self, client: Any) -> tuple[float | None, float | None, float | None, int]:
+        """Seconds to connect, read and write, and retries."""
+        return _limits(client.timeout if self.timeout is None else self.timeout, self.max_retries, client)
+
+
+def _never(request: Any) -> Any:
+    raise RuntimeError("a twin does not send")
+
+
+def _limits(timeout: Any, retries: int | None, client: Any) -> tuple[float | None, float | None, float | None, int]:
+    times = [timeout] * 3
+    if hasattr(timeout, "connect"):
+        times = [timeout.connect, timeout.read, timeout.write]
+    known = [float(time) if isinstance(time, int | float) and time > 0 else None for time in times]
+    most = client.max_retries if retries is None else retries
+    return known[0], known[1], known[2], most if isinstance(most, int) and 0 <= most < 2**32 else 0
+
+
+class Route:
+    """What stands behind one name of a model."""
+
+    __slots__ = ("adapt", "destination", "fallbacks", "model", "name", "parameters")
+
+    def __init__(self, name: str, model: str, destination: Destination | None) -> None:
+        self.name = name
+        self.model = model
+        self.destination = destination
+        self.parameters: Mapping[str, Any] = {}
+        self.adapt: Adapt | None = None
+        self.fallbacks: tuple[Route, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether a request is changed in more than its model."""
+        return bool(self.parameters or self.adapt)
+
+    def stamp(self) -> tuple[Any, ...]:
+        return tuple(route.destination.stamp() for route in (self, *self.fallbacks) if route.destination is not None)
+
+    def dynamic(self) -> Iterator[Destination]:
+        """The upstreams whose key is a function's, the first one's first."""
+        for route in (self, *self.fallbacks):
+            if route.destination is not None and route.destination.ask_key is not None:
+                yield route.destination
+
+
+def routes_of(policy: Policy, numbers: Iterator[int]) -> dict[str, Route]:
+    """The names of models behind which there is more than another name.
+
+    Raises:
+        PolicyError: a key is not where the policy says that it is.
+    """
+    destinations = {name: Destination(name, upstream, next(numbers)) for name, upstream in policy.upstreams.items()}
+
+    def bare(name: str) -> tuple[Route, tuple[str, ...]]:
+        given = policy.aliases.get(name, name)
+        alias = given if isinstance(given, Alias) else Alias(model=given)
+        model = policy.models.get(alias.model)
+        upstream = alias.upstream if alias.upstream is not None else model.upstream if model is not None else None
+        route = Route(name, alias.model, None if upstream in (None, DEFAULT) else destinations[str(upstream)])
+        route.parameters = alias.parameters
+        if alias.adapt == "auto":
+            route.adapt = _KNOWN if _REASONING.fullmatch(alias.model) else None
+        else:
+            route.adapt = alias.adapt
+        fallback = alias.fallback if alias.fallback is not None else model.fallback if model is not None else ()
+        return route, fallback
+
+    routes = {}
+    for name in {**policy.models, **policy.aliases}:
+        route, fallbacks = bare(name)
+        # A fallback of a fallback is not followed: whoever reads the line sees who is asked.
+        route.fallbacks = tuple(bare(other)[0] for other in fallbacks)
+        if route.destination is not None or route.changes or route.fallbacks:
+            routes[name] = route
+    return routes
+
+
+def urls_of(route: Route | None) -> list[str]:
+    """Those of the policy's upstreams that may be asked."""
+    routes = () if route is None else (route, *route.fallbacks)
+    return [one.destination.base_url for one in routes if one.destination is not None]
+
+
+def adapted(route: Route, fields: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The fields of a request as the route's model takes them, but for the model's name."""
+    adapt = route.adapt or Adapt()
+    made: dict[str, Any] = {}
+    for name, value in fields.items():
+        if type(value) in _ABSENT:
+            made.setdefault(name, value)
+            continue
+        if name in adapt.drop:
+            notes.append(f"{name} was left out for {route.name}")
+            continue
+        other = adapt.rename.get(name, name)
+        if other != name and type(fields.get(other, _ABSENT[0]())) not in _ABSENT:
+            continue
+        if adapt.roles and name in ("messages", "input") and type(value) in (list, tuple):
+            value = [_with_role(item, adapt.roles) for item in value]
+        made[other] = value
+    for name, value in route.parameters.items():
+        if type(made.get(name, _ABSENT[0]())) in _ABSENT:
+            made[name] = value
+    return made
+
+
+def _with_role(item: Any, roles: Mapping[str, str]) -> Any:
+    role = item.get("role") if isinstance(item, dict) else None
+    return {**item, "role": roles[role]} if isinstance(role, str) and role in roles else item
+
+
+def _difference(first: Route, fallback: Route) -> str:
+    """What a request for `first`, already adapted, needs for `fallback`: `src/upstream/adapt.rs` reads it."""
+    back = {new: old for old, new in (first.adapt.rename if first.adapt else {}).items()}
+    there = dict(fallback.adapt.rename if fallback.adapt else {})
+    rename = {**there, **{new: there.get(old, old) for new, old in back.items()}}
+    back_roles = {new: old for old, new in (first.adapt.roles if first.adapt else {}).items()}
+    roles = dict(fallback.adapt.roles if fallback.adapt else {})
+    roles = {**roles, **{new: roles.get(old, old) for new, old in back_roles.items()}}
+    return json.dumps(
+        {
+            "model": fallback.model,
+            "parameters": dict(fallback.parameters),
+            "rename": {old: new for old, new in rename.items() if old != new},
+            "roles": {old: new for old, new in roles.items() if old != new},
+            "drop": list(fallback.adapt.drop) if fallback.adapt else [],
+        }
+    )
+
+
+def request_to(destination: Destination, client: Any, options: Any, key: str | None, **kwargs: Any) -> Any:
+    """The SDK's HTTP request for `options`, to an upstream of the policy."""
+    twin = destination.twin(client)
+    # The client's own word on the cache holds there too; these are never sent.
+    ours = {name: value for name, value in client.default_headers.items() if name.lower().startswith(PREFIX)}
+    options.headers = {**ours, **destination.headers(options.headers)}
+    if isinstance(options.timeout, NotGiven):
+        options.timeout = client.timeout if destination.timeout is None else destination.timeout
+    request = twin._build_request(options, **kwargs)
+    destination.finish(request, key)
+    return request
+
+
+def plan_of(
+    route: Route, client: Any, build: Callable[..., Any], options: Any, keys: Keys, notes: list[str]
+) -> _core.Plan:
+    """The plan of calls by `route`. `options`: of a call, before anybody changed them; `build`: the client's own
+    `_build_request`; `notes`: for the receipt."""
+    timed = not isinstance(options.timeout, NotGiven)
+    targets: list[Any] = []
+    for fallback in route.fallbacks:
+        there = fallback.destination
+        if there is None and is_dynamic(client):
+            notes.append(f"{fallback.name} was left out: only the SDK can make this client's credentials")
+            continue
+        if there is not None and there.ask_key is not None and there not in keys:
+            notes.append(f"{fallback.name} was left out: its upstream's api_key gave no key")
+            continue
+        given: dict[str, Any] = {"method": "post", "url": options.url, "json_data": {"model": fallback.model}}
+        security = {"security": options.security} if hasattr(options, "security") else {}
+        headers = options.headers if isinstance(options.headers, Mapping) else {}
+        copy = FinalRequestOptions.construct(
+            **given, headers=dict(headers), params=options.params, timeout=options.timeout, **security
+        )
+        if there is None:
+            request = build(copy)
+            limits = _limits(options.timeout if timed else client.timeout, None, client)
+        else:
+            request = request_to(there, client, copy, keys.get(there))
+            limits = _limits(options.timeout, there.max_retries, client) if timed else there.limits(client)
+        raw = sent_headers(request)
+        name = None if there is None else there.name
+        targets.append((name, fallback.name, str(request.url), raw, _difference(route, fallback), limits))
+    return _core.Plan(None if route.destination is None else route.destination.name, targets)
+
+
+def sent_headers(request: Any) -> list[tuple[bytes, bytes]]:
+    """The headers of a request for other bodies of the same kind."""
+    own = PREFIX.encode()
+    kept = ((name, value) for name, value in request.headers.raw if not name.lower().startswith(own))
+    return [(name, value) for name, value in kept if name.lower() != b"content-length"]
+
+
+def keys_now(route: Route) -> dict[Destination, str]:
+    """The keys that functions give, for a sync client; a fallback whose key does not come is left out.
+
+    Raises:
+        PolicyError: the first upstream's function is async, or gave no key.
+        Exception: what that function raises.
+    """
+    keys: dict[Destination, str] = {}
+    for destination in route.dynamic():
+        try:
+            assert destination.ask_key is not None
+            given = destination.ask_key()
+            if inspect.iscoroutine(given):
+                given.close()
+                what = f'the api_key of upstream "{destination.name}" is async'
+                raise PolicyError(explain(what, hint="a sync client needs a function that gives the key at once"))
+            keys[destination] = _key(destination, given)
+        except Exception:
+            if destination is route.destination:
+                raise
+    return keys
+
+
+async def keys_soon(route: Route) -> dict[Destination, str]:
+    """The same for an async client, whose functions may be async too."""
+    keys: dict[Destination, str] = {}
+    for destination in route.dynamic():
+        try:
+            assert destination.ask_key is not None
+            given = destination.ask_key()
+            keys[destination] = _key(destination, await given if inspect.isawaitable(given) else given)
+        except Exception:
+            if destination is route.destination:
+                raise
+    return keys
+
+
+def _key(destination: Destination, given: Any) -> str:
+    if isinstance(given, str) and given and given.isprintable() and given.isascii():
+        return given
+    what = f'the api_key of upstream "{destination.name}" gave no key'
+    raise PolicyError(explain(what, value=type(given).__name__))

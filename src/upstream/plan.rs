@@ -1,0 +1,63 @@
+//! Where a call goes: first to the upstream of its model, then, if that cannot answer, to those that the policy names.
+//!
+//! A plan is data, made by whoever knows URLs and keys (`python/farthing/routing.py`); `fallback.rs` walks it. What is
+//! known of an upstream from call to call is in `states.rs`.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::exchange::Request;
+use crate::patience::Limits;
+use crate::upstream::adapt::Adaptation;
+
+/// A call's way. The first upstream's URL, headers and body are the request's own.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The first upstream's name in the policy; None = the client's own.
+    pub upstream: Option<Arc<str>>,
+    /// Who is asked after it, in this order.
+    pub fallbacks: Vec<Target>,
+}
+
+/// One fallback: an upstream and a model of it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// None = the client's own.
+    pub upstream: Option<Arc<str>>,
+    /// The model or alias, as the policy's list has it.
+    pub name: Arc<str>,
+    pub url: Arc<str>,
+    pub headers: Arc<HeaderMap>,
+    pub adaptation: Arc<Adaptation>,
+    /// The upstream's own limits; None = the call's.
+    pub limits: Option<Limits>,
+}
+
+impl Target {
+    /// The request as this target takes it, and the names of the fields that were dropped for it.
+    pub fn request(&self, request: &Request) -> (Request, Vec<String>) {
+        let (adapted, dropped) = self.adaptation.apply(request);
+        (adapted.sent_to(Arc::clone(&self.url), Arc::clone(&self.headers)), dropped)
+    }
+}
+
+impl Plan {
+    /// The plan for a call that brings headers of its own, and times (its `max_retries` is not looked at).
+    #[must_use]
+    pub fn for_call(&self, own: &HeaderMap, times: Option<Limits>) -> Self {
+        let mut plan = self.clone();
+        for target in &mut plan.fallbacks {
+            if let (Some(limits), Some(times)) = (&mut target.limits, times) {
+                *limits = Limits { max_retries: limits.max_retries, ..times };
+            }
+            if !own.is_empty() {
+                let headers = Arc::make_mut(&mut target.headers);
+                for (name, value) in own {
+                    headers.insert(name, value.clone());
+                }
+            }
+        }
+        plan
+    }
+}
