@@ -18,6 +18,7 @@ pub mod single_flight;
 pub mod stages;
 pub mod store;
 pub mod stream;
+pub mod tokens;
 pub mod upstream;
 
 #[cfg(feature = "python")]

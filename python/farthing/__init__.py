@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .ledger import Savings
     from .policy import Cache, ModelPrice, Policy
     from .receipts import Attempt, Receipt, receipt
+    from .tokens import TokenCount, count_tokens
 
 __all__ = [
     "AsyncAzureOpenAI",
@@ -42,8 +43,10 @@ __all__ = [
     "PolicyError",
     "Receipt",
     "Savings",
+    "TokenCount",
     "UnsupportedSDKError",
     "__version__",
+    "count_tokens",
     "options",
     "receipt",
     "savings",
@@ -65,6 +68,7 @@ _HOMES = {
     "ledger": ("Savings",),
     "policy": ("Cache", "ModelPrice", "Policy"),
     "receipts": ("Attempt", "Receipt", "receipt"),
+    "tokens": ("TokenCount", "count_tokens"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

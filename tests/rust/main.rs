@@ -9,4 +9,5 @@ mod ledger;
 mod price;
 mod single_flight;
 mod stream;
+mod tokens;
 mod upstream;
