@@ -19,7 +19,26 @@ pub struct Config {
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
     #[serde(default)]
+    pub budgets: Vec<BudgetConfig>,
+    #[serde(default)]
     pub strict: bool,
+}
+
+/// What may be spent. Amounts are decimal texts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetConfig {
+    pub name: String,
+    /// USD.
+    pub limit: String,
+    pub per: Vec<String>,
+    pub tag: Option<String>,
+    pub model: Option<String>,
+    pub action: String,
+    /// The model that takes over.
+    pub to: Option<String>,
+    /// The share of the limit that is warned of, 0 to 1.
+    pub at: Option<String>,
 }
 
 /// The exact cache.
@@ -52,6 +71,9 @@ pub struct ModelConfig {
     pub output: String,
     pub cached_input: Option<String>,
     pub cache_write: Option<String>,
+    /// Tokens of an answer.
+    #[serde(default)]
+    pub max_output: Option<u64>,
 }
 
 impl Config {

@@ -52,7 +52,7 @@ impl Engine {
                 price.cache_write.as_deref(),
             );
             let parsed = parsed.map_err(|error| Error::Config(format!("models.{model}: {error}")))?;
-            own_prices.insert(model.clone(), parsed);
+            own_prices.insert(model.clone(), parsed.with_max_output(price.max_output));
         }
         let prices = Arc::new(PriceTable::bundled().with_overrides(own_prices));
         // A cache that is turned off is a stage that lets everything pass: the ledger still wants to know.

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::budget::Blocked;
+
 /// The part of an exchange that ran out of time, as httpx names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -70,6 +72,9 @@ pub enum Error {
     /// The task that did the work for several callers ended without a result (its event loop closed, it panicked).
     #[error("the shared call was lost")]
     FlightLost,
+    /// A budget has no room for the call: it did not leave.
+    #[error("{0}")]
+    Budget(Arc<Blocked>),
     #[error("{0}")]
     Config(String),
     /// farthing's own failure. The caller falls back to the plain call.

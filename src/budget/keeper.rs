@@ -247,13 +247,6 @@ impl Row {
             Action::Block => "block",
             Action::Downgrade { .. } => "downgrade",
         };
-        let Self { left, .. } = Self::of_file(&table::Line {
-            name: rule.name.to_string(),
-            subject: String::new(),
-            limit: Some(rule.limit),
-            sums: *sums,
-            day: None,
-        });
         Self {
             name: rule.name.to_string(),
             subject: account.words_without_day(),
@@ -264,7 +257,7 @@ impl Row {
             unknown: sums.unknown,
             expired: sums.expired,
             unpriced: sums.unpriced,
-            left,
+            left: Some(left(rule.limit, sums)),
             period: account.day.map(date),
         }
     }
@@ -282,10 +275,14 @@ impl Row {
             unknown: sums.unknown,
             expired: sums.expired,
             unpriced: sums.unpriced,
-            left: line.limit.map(|limit| (limit - sums.taken()).max(Money::ZERO)),
+            left: line.limit.map(|limit| left(limit, sums)),
             period: line.day.map(date),
         }
     }
+}
+
+fn left(limit: Money, sums: &Sums) -> Money {
+    (limit - sums.taken()).max(Money::ZERO)
 }
 
 fn always<T>(result: Result<T, Infallible>) -> T {
