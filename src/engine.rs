@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::StreamExt;
 
+use crate::budget::{Budgets, Keeper, Rule};
 use crate::config::Config;
 use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
@@ -27,6 +28,7 @@ use crate::upstream::Upstream;
 pub struct Engine {
     aliases: BTreeMap<String, String>,
     prices: Arc<PriceTable>,
+    budgets: Option<Arc<Budgets>>,
     cache: Arc<CacheStage>,
     mode: Mode,
     scope: Scope,
@@ -77,11 +79,19 @@ impl Engine {
         let disk = file.map(|file| Arc::new(DiskStore::open(file, salt, gate, memory.clone())));
         let salt = disk.as_ref().and_then(|disk| disk.salt().copied()).unwrap_or(salt);
         let cache = Arc::new(CacheStage::new(memory, disk, max_bytes, ttl, deterministic_only, off));
-        let pipeline = Pipeline::new(Arc::clone(&cache), Upstream::new(Arc::clone(&prices)));
+        let alias = |name: &str| config.aliases.get(name).cloned();
+        let rules = config.budgets.iter().map(|budget| Rule::from_config(budget, alias)).collect::<Result<Vec<_>>>()?;
+        let budgets = (!rules.is_empty()).then(|| {
+            let keeper = Keeper::new(cache.disk().map(Arc::clone), config.strict);
+            Arc::new(Budgets::new(rules, Arc::clone(&prices), keeper))
+        });
+        let upstream = Upstream::new(Arc::clone(&prices), budgets.clone());
+        let pipeline = Pipeline::new(Arc::clone(&cache), upstream);
         let scope = Scope { salt, name, ignored_headers };
         Ok(Self {
             aliases: config.aliases,
             prices,
+            budgets,
             cache,
             mode,
             scope,
@@ -97,6 +107,11 @@ impl Engine {
 
     pub fn cache(&self) -> &Arc<CacheStage> {
         &self.cache
+    }
+
+    /// What may be spent; None = the policy does not say.
+    pub fn budgets(&self) -> Option<&Arc<Budgets>> {
+        self.budgets.as_ref()
     }
 
     /// The mode of calls that name none.

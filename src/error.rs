@@ -101,7 +101,7 @@ impl Error {
             Self::Timeout { phase, .. } => *phase == Phase::Read,
             Self::Connection { broken, .. } => !matches!(broken, Broken::Connect | Broken::Redirects),
             Self::Raised(_) | Self::FlightLost => true,
-            Self::Config(_) | Self::Internal(_) => false,
+            Self::Budget(_) | Self::Config(_) | Self::Internal(_) => false,
         }
     }
 
@@ -115,6 +115,7 @@ impl Error {
             Self::Connection { broken, .. } => broken.name(),
             Self::Raised(_) => "raised",
             Self::FlightLost => "lost",
+            Self::Budget(_) => "budget",
             Self::Config(_) | Self::Internal(_) => "internal",
         }
     }

@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .budget import BudgetLine
     from .call_options import options
     from .client import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI, savings, wrap
     from .exceptions import (
+        BudgetExceeded,
         CacheError,
         FarthingError,
         FarthingWarning,
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
         UnsupportedSDKError,
     )
     from .ledger import Savings
-    from .policy import Cache, ModelPrice, Policy
+    from .policy import Budget, Cache, ModelPrice, Policy
     from .receipts import Attempt, Receipt, receipt
     from .tokens import TokenCount, count_tokens
 
@@ -31,6 +33,9 @@ __all__ = [
     "AsyncOpenAI",
     "Attempt",
     "AzureOpenAI",
+    "Budget",
+    "BudgetExceeded",
+    "BudgetLine",
     "Cache",
     "CacheError",
     "FarthingError",
@@ -55,7 +60,9 @@ __all__ = [
 
 _HOMES = {
     "client": ("AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"),
+    "budget": ("BudgetLine",),
     "exceptions": (
+        "BudgetExceeded",
         "CacheError",
         "FarthingError",
         "FarthingWarning",
@@ -66,7 +73,7 @@ _HOMES = {
     ),
     "call_options": ("options",),
     "ledger": ("Savings",),
-    "policy": ("Cache", "ModelPrice", "Policy"),
+    "policy": ("Budget", "Cache", "ModelPrice", "Policy"),
     "receipts": ("Attempt", "Receipt", "receipt"),
     "tokens": ("TokenCount", "count_tokens"),
 }

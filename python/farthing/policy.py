@@ -20,12 +20,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import checks
+from .budget import Budget, budgets
 from .call_options import MODES, Mode
 from .checks import Bad, one_of, shown, text
 from .exceptions import PolicyError, explain
 from .parts import Part, check, dotted, or_none, part, plain, reported, stage, table
 
-__all__ = ["Cache", "Mode", "ModelPrice", "Policy"]
+__all__ = ["Budget", "Cache", "Mode", "ModelPrice", "Policy"]
 
 ENV = "FARTHING_POLICY"
 
@@ -119,6 +120,7 @@ class ModelPrice(Part):
         output: completion tokens, the same range.
         cached_input: prompt tokens that the upstream read from its own cache; None = as `input`.
         cache_write: prompt tokens that the upstream wrote to its own cache; None = as `input`.
+        max_output: the most tokens of an answer, >= 1, for budgets; None = what farthing's table says, if anything.
 
     Raises:
         PolicyError: not a number, not finite, out of range, or more than 6 decimals.
@@ -129,6 +131,7 @@ class ModelPrice(Part):
     _: KW_ONLY
     cached_input: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
     cache_write: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
+    max_output: int | None = field(default=None, metadata=check(or_none(checks.tokens)))
 
     @classmethod
     def hint(cls, key: str, name: str, value: object) -> str:
@@ -146,6 +149,7 @@ class ModelPrice(Part):
             *,
             cached_input: Decimal | str | float | None = ...,
             cache_write: Decimal | str | float | None = ...,
+            max_output: int | None = ...,
         ) -> None: ...
 
 
@@ -157,24 +161,26 @@ class Policy(Part):
         cache: the exact cache; None (in TOML `cache = false`) = no cache.
         models: prices of the user's own by model name; they win over farthing's table.
         aliases: name in the request -> name that the upstream knows. An alias of an alias is refused.
+        budgets: what may be spent; in TOML a `[[budget]]` each.
         strict: raise where farthing itself fails, rather than go on without it.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name, aliases that run in a circle.
     """
 
-    later = frozenset({"compress", "batch", "route", "escalate", "fallback", "budget", "upstreams"})
+    later = frozenset({"compress", "batch", "route", "escalate", "fallback", "upstreams"})
 
     cache: Cache | None = field(default_factory=Cache, metadata=stage(Cache))
     models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=check(_models))
     aliases: Mapping[str, str] = field(default_factory=dict, metadata=check(_aliases))
+    budgets: tuple[Budget, ...] = field(default=(), metadata={"part": Budget} | check(budgets))
     strict: bool = field(default=False, metadata=check(checks.flag))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Policy:
         """The policy of a dict with the names of the dataclasses. Raises PolicyError."""
         with reported("the policy"):
-            return part(cls, values, "")
+            return part(cls, _spelled(values), "")
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Policy:
@@ -211,6 +217,13 @@ class Policy(Part):
 Part.whole = Policy
 
 
+def _spelled(values: Mapping[str, object]) -> Mapping[str, object]:
+    """A file names one budget at a time: `[[budget]]`."""
+    if not isinstance(values, Mapping) or "budget" not in values or "budgets" in values:
+        return values
+    return {("budgets" if name == "budget" else name): value for name, value in values.items()}
+
+
 def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:
     import sys
 
@@ -238,4 +251,4 @@ def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise PolicyError(explain("invalid TOML", where=where, value=reason)) from None
     with reported(where):
-        return part(Policy, content, "")
+        return part(Policy, _spelled(content), "")

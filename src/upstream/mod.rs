@@ -16,6 +16,7 @@ use ::http::{HeaderMap, HeaderValue};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::budget::Budgets;
 use crate::context::Context;
 use crate::error::{Error, Phase, Result};
 use crate::exchange::{Body, Endpoint, Request, Response};
@@ -45,6 +46,8 @@ pub trait Sender: Send + Sync {
 pub struct Upstream {
     prices: Arc<PriceTable>,
     name: Arc<str>,
+    /// None when the policy has none: then nothing is counted before it leaves.
+    budgets: Option<Arc<Budgets>>,
     /// By URL, whether requests that ask for a usage chunk are taken there; none is here before that is known.
     takes_usage: Mutex<HashMap<Arc<str>, bool>>,
 }
@@ -53,8 +56,8 @@ pub struct Upstream {
 const MOST_URLS: usize = 1000;
 
 impl Upstream {
-    pub fn new(prices: Arc<PriceTable>) -> Self {
-        Self { prices, name: DEFAULT.into(), takes_usage: Mutex::default() }
+    pub fn new(prices: Arc<PriceTable>, budgets: Option<Arc<Budgets>>) -> Self {
+        Self { prices, name: DEFAULT.into(), budgets, takes_usage: Mutex::default() }
     }
 
     pub fn prices(&self) -> &Arc<PriceTable> {
@@ -65,14 +68,25 @@ impl Upstream {
     ///
     /// # Errors
     /// The error of the last attempt.
-    pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
+    pub async fn call(&self, cx: &Context, mut request: Request) -> Result<Response> {
         let mut usage_added = self.adds_usage(&request);
         let mut sent = if usage_added { with_usage(&request) } else { request.clone() };
         let mut refused = false;
         let mut retries = 0_u32;
+        let mut is_substitute = false;
         loop {
             cx.patience.touch();
-            let running = Running::start(cx, &sent, &self.name);
+            let mut reservation = None;
+            if let Some(budgets) = &self.budgets {
+                let admitted = budgets.admit(cx, request)?;
+                request = admitted.request;
+                reservation = admitted.reservation;
+                if admitted.is_substitute {
+                    is_substitute = true;
+                    sent = if usage_added { with_usage(&request) } else { request.clone() };
+                }
+            }
+            let running = Running::start(cx, &sent, &self.name, reservation);
             let connect = cx.patience.connect();
             let outgoing = Outgoing {
                 url: &sent.url,
@@ -95,6 +109,7 @@ impl Upstream {
                         self.note_usage(&request.url, usage_added);
                     }
                     response.usage_added = usage_added;
+                    response.is_substitute = is_substitute;
                     let verdict = judge(response.status, &response.headers, SystemTime::now());
                     let Verdict::Retry(wish) = verdict else {
                         let meter = Meter::new(running, &request, Arc::clone(&self.prices));
