@@ -47,10 +47,8 @@ impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { budget, subject, limit, sums, model, .. } = self;
         let of = if subject.is_empty() { String::new() } else { format!(" ({subject})") };
-        let books = format!(
-            "limit {limit} USD, spent {}, reserved {}, unknown {}",
-            sums.spent, sums.reserved, sums.unknown
-        );
+        let books =
+            format!("limit {limit} USD, spent {}, reserved {}, unknown {}", sums.spent, sums.reserved, sums.unknown);
         match (&self.unknown, self.cost) {
             (Some(Unknown::Price), _) => write!(
                 f,

@@ -208,9 +208,8 @@ impl Purse {
     fn forget_days_before(&mut self, day: Option<i64>) {
         if let Some(day) = day.filter(|day| *day > self.day) {
             self.day = day;
-            self.accounts.retain(|account, sums| {
-                account.day.is_none_or(|kept| kept >= day - 1) || sums.reserved != Money::ZERO
-            });
+            self.accounts
+                .retain(|account, sums| account.day.is_none_or(|kept| kept >= day - 1) || sums.reserved != Money::ZERO);
         }
     }
 }

@@ -152,7 +152,14 @@ impl PriceTable {
 
     /// The most that an attempt can cost which takes in `prompt` tokens of text and puts out `output`, whichever price turns
     /// out to apply. `names`: of the model, the best known first. None: the price is unknown.
-    pub fn most(&self, url: &str, names: &[&str], sizes: (u64, u64), tier: Option<&str>, unix_seconds: i64) -> Option<Money> {
+    pub fn most(
+        &self,
+        url: &str,
+        names: &[&str],
+        sizes: (u64, u64),
+        tier: Option<&str>,
+        unix_seconds: i64,
+    ) -> Option<Money> {
         /// A call that begins now may be billed at the price of an hour from now.
         const SOON: i64 = 3600;
         let (prompt, output) = sizes;

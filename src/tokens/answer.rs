@@ -7,7 +7,8 @@ use super::{TokenCount, Vocabulary};
 /// Where the API has what the model wrote; anything else in an answer is the server's own.
 const TEXTS: [&str; 7] = ["content", "text", "refusal", "reasoning", "reasoning_content", "arguments", "name"];
 /// What is walked to get there.
-const WAYS: [&str; 8] = ["choices", "message", "tool_calls", "function", "function_call", "output", "content", "summary"];
+const WAYS: [&str; 8] =
+    ["choices", "message", "tool_calls", "function", "function_call", "output", "content", "summary"];
 
 /// Tokens that a model wrote, estimated: what it thought and did not say is not among them.
 pub fn answer_tokens(model: &str, body: &Value) -> TokenCount {

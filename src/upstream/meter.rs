@@ -113,17 +113,9 @@ impl Meter {
 
     /// What an answer used that does not tell, by the tokens of its texts and of the request's.
     fn estimate(&self, answer: &Value) -> Usage {
-        let completion = if self.endpoint == Endpoint::Embeddings {
-            0
-        } else {
-            answer_tokens(&self.model_asked, answer).tokens
-        };
-        Usage {
-            prompt: prompt_of(&self.request).count.tokens,
-            completion,
-            estimated: true,
-            ..Usage::default()
-        }
+        let completion =
+            if self.endpoint == Endpoint::Embeddings { 0 } else { answer_tokens(&self.model_asked, answer).tokens };
+        Usage { prompt: prompt_of(&self.request).count.tokens, completion, estimated: true, ..Usage::default() }
     }
 
     fn charge(&mut self, model_answered: Option<Arc<str>>, usage: Usage) {

@@ -125,7 +125,14 @@ fn long_runs_are_cut() {
 /// The places where a long text is cut do not change its tokens.
 #[test]
 fn pieces_have_the_tokens_of_the_whole() {
-    let alphabet = ["the quick brown fox. ", "it's 12,345 a/b\n\n", "漢字かな交じり文。改行\n", "  indented\t{x: 1}\r\n", "naïve résumé, ", "안녕하세요, "];
+    let alphabet = [
+        "the quick brown fox. ",
+        "it's 12,345 a/b\n\n",
+        "漢字かな交じり文。改行\n",
+        "  indented\t{x: 1}\r\n",
+        "naïve résumé, ",
+        "안녕하세요, ",
+    ];
     for vocabulary in [Vocabulary::Cl100k, Vocabulary::O200k] {
         let mut text = String::new();
         let mut seed = 7_usize;

@@ -104,7 +104,8 @@ impl Shelf for FileShelf<'_> {
         let sql = "UPDATE budget SET most = ?3, warned = ?4 WHERE name = ?1 AND subject = ?2 AND (most IS NOT ?3 OR warned <> ?4)";
         let mut update = self.tables.prepare_cached(sql)?;
         update.execute(params![&*account.name, &*account.subject, units(want.limit), warned])?;
-        let sql = "INSERT INTO reservation (name, subject, owner, attempt, amount, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let sql =
+            "INSERT INTO reservation (name, subject, owner, attempt, amount, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut insert = self.tables.prepare_cached(sql)?;
         let owner = Owner::of_us();
         let until = now().saturating_add(LEASE);
