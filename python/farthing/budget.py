@@ -55,8 +55,9 @@ class Budget(Part):
     """What may be spent.
 
     Before an attempt leaves, the most that it may cost is reserved: the prompt's tokens, and as many as the answer may
-    have (the call's own limit, or the model's), at the dearest price that may apply. When its cost is known, that is booked
-    instead. What is spent, reserved and unknown together stays within `limit`, in all processes that share a cache file.
+    have (the call's own limit, or the model's), at the dearest price that may apply. When its cost is known, that is
+    booked instead. What is spent, reserved and unknown together stays within `limit`, in all processes that share a
+    cache file.
 
     Args:
         limit: USD, 0 to 1,000,000 with at most 12 decimals; kept as an exact Decimal.
@@ -64,11 +65,11 @@ class Budget(Part):
             process), "tag" or "model" (each one has its own); or several of them: `("tag", "day")`.
         tag: only calls under this tag.
         model: only calls to this model, by the name in the request or the real one.
-        action: what happens to a call that does not fit. "block": it raises `BudgetExceeded` before it leaves; so does one
-            whose price or longest answer is unknown. "downgrade": it goes to the model `to`, if that fits. "warn": it
-            leaves, and the log says so once.
+        action: what happens to a call that does not fit. "block": it raises `BudgetExceeded` before it leaves; so does
+            one whose price or longest answer is unknown. "downgrade": it goes to the model `to`, if that fits. "warn":
+            it leaves, and the log says so once.
         to: the model, or alias, that takes over; with "downgrade".
-        at: the share of the limit from which on there is a warning, > 0 and < 1; once for each account. None = no warning.
+        at: the share of the limit from which on there is a warning, > 0 and < 1; once for each account. None = none.
         name: by which processes that share a cache file find the same account, and which reports show; None = made of
             `per`, `tag` and `model`.
 
@@ -156,6 +157,10 @@ class BudgetLine:
     left: Decimal | None = None
     expired: Decimal = Decimal(0)
     unpriced: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that `json.dumps` takes, money as decimal text."""
+        return {name: f"{value:f}" if isinstance(value, Decimal) else value for name, value in vars(self).items()}
 
 
 _MONEY = frozenset({"limit", "spent", "reserved", "unknown", "left", "expired"})

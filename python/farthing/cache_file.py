@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
-from decimal import Decimal
 from typing import Any
 
 from . import _core
@@ -59,8 +58,7 @@ def report(path: str, since: str | None, by_day: bool, as_json: bool) -> str:
         bill = Savings.from_json(file.report(begin))
         budgets = lines(file.budget())
         if as_json:
-            rows = [{n: f"{v:f}" if isinstance(v, Decimal) else v for n, v in vars(row).items()} for row in budgets]
-            return json.dumps({**bill.to_dict(), "budgets": rows}, indent=2)
+            return json.dumps({**bill.to_dict(), "budgets": [line.to_dict() for line in budgets]}, indent=2)
         return f"{bill}\n\n{_aligned(table(budgets))}" if budgets else str(bill)
     days = [(_time(day)[:10], Savings.from_json(text)) for day, text in file.report_by_day(begin)]
     if as_json:

@@ -20,9 +20,9 @@ class TokenCount(int):
 
     Attributes:
         tokens: the number itself.
-        estimated: True when the vocabulary of the model is not known (o200k_base was taken), or when something in it has
-            no rule that is published: images, audio, files, calls of tools, nested schemas, a run of more than 256 KiB
-            without the end of a word, a text of more than 8 MiB.
+        estimated: True when the vocabulary of the model is not known (o200k_base was taken), or when something in it
+            has no rule that is published: images, audio, files, calls of tools, nested schemas, a run of more than 32
+            KiB without the end of a word, a text of more than 8 MiB.
     """
 
     # No __slots__: a subclass of int cannot have any.
@@ -40,8 +40,8 @@ class TokenCount(int):
     def __repr__(self) -> str:
         return f"TokenCount({int(self)}, estimated={self.estimated})"
 
-    def __getnewargs__(self) -> tuple[int, bool]:
-        return int(self), self.estimated
+    def __reduce__(self) -> tuple[type[TokenCount], tuple[int, bool]]:
+        return TokenCount, (int(self), self.estimated)
 
 
 def count_tokens(
@@ -52,8 +52,8 @@ def count_tokens(
 ) -> TokenCount:
     """The tokens of a text; or those of a chat request's prompt, with what the API bills around its messages and tools.
 
-    Nothing is downloaded. The first count with a vocabulary takes some tens of milliseconds longer, to unpack it. The GIL
-    is free meanwhile.
+    Nothing is downloaded. The first count with a vocabulary takes some tens of milliseconds longer, to unpack it. The
+    GIL is free meanwhile.
 
     Args:
         text_or_messages: a text; or messages as `chat.completions.create` takes them (dicts, or the SDK's own objects).
