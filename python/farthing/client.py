@@ -97,8 +97,8 @@ class _Mixin:
         return Savings.from_json(self._farthing.ledger.report())
 
     def budget(self) -> tuple[BudgetLine, ...]:
-        """How the policy's budgets stand, those of this client and those that it shares: USD spent, reserved, left. With
-        a cache file, all processes that share it are in there."""
+        """How the policy's budgets stand, this client's and those that it shares: USD spent, reserved, left. With a
+        cache file, all processes that share it are in there."""
         return lines(self._farthing.engine.budget(self._farthing.ledger))
 
     def last_receipt(self) -> Receipt | None:
