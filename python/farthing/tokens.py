@@ -40,6 +40,9 @@ class TokenCount(int):
     def __repr__(self) -> str:
         return f"TokenCount({int(self)}, estimated={self.estimated})"
 
+    def __str__(self) -> str:
+        return int.__repr__(self)
+
     def __reduce__(self) -> tuple[type[TokenCount], tuple[int, bool]]:
         return TokenCount, (int(self), self.estimated)
 

@@ -26,7 +26,6 @@ pub struct Keeper {
     file: Option<Arc<DiskStore>>,
     /// A file that fails is an error.
     strict: bool,
-    next: AtomicI64,
 }
 
 #[derive(Default)]
@@ -73,7 +72,7 @@ pub struct Row {
 
 impl Keeper {
     pub fn new(file: Option<Arc<DiskStore>>, strict: bool) -> Self {
-        Self { state: Mutex::default(), file, strict, next: AtomicI64::new(1) }
+        Self { state: Mutex::default(), file, strict }
     }
 
     /// Reserves in all accounts, or in none. The inner error says which one has no room.
@@ -81,7 +80,9 @@ impl Keeper {
     /// # Errors
     /// The file failed, and the policy is strict.
     pub fn reserve(&self, wants: &[Want], bound: Option<Money>) -> Result<Result<Held, Refusal>> {
-        let attempt = self.next.fetch_add(1, Ordering::Relaxed);
+        // In a file, an attempt is known by its process and this number.
+        static NEXT: AtomicI64 = AtomicI64::new(1);
+        let attempt = NEXT.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
         let Some(file) = &self.file else {
             let alarms = always(purse::reserve(&mut state.purse, wants, bound));

@@ -23,7 +23,7 @@ pub use self::warnings::take_warnings;
 
 use self::bound::{Bound, Unknown};
 use self::purse::{Level, Want};
-use self::rules::Subject;
+use self::rules::{Per, Subject};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::exchange::Request;
@@ -109,6 +109,17 @@ impl Budgets {
 
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// Whether equal calls of different tags, or clients, may be answered by different models.
+    pub fn tells_apart(&self) -> (bool, bool) {
+        let any = |per: Per| {
+            self.rules.iter().any(|rule| {
+                let is_of_some = per == Per::Tag && rule.tag.is_some();
+                matches!(rule.action, Action::Downgrade { .. }) && (is_of_some || rule.per.contains(&per))
+            })
+        };
+        (any(Per::Tag), any(Per::Client))
     }
 
     /// Reserves what an attempt may cost.

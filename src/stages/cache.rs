@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
@@ -50,6 +51,8 @@ pub struct CacheStage {
     ttl: Option<Duration>,
     deterministic_only: bool,
     off: bool,
+    /// Calls of different tags, of different clients do not join: budgets may send them to different models.
+    apart: (bool, bool),
 }
 
 impl CacheStage {
@@ -62,7 +65,40 @@ impl CacheStage {
         deterministic_only: bool,
         off: bool,
     ) -> Self {
-        Self { store, disk, flights: Arc::default(), counters: Arc::default(), max_bytes, ttl, deterministic_only, off }
+        Self {
+            store,
+            disk,
+            flights: Arc::default(),
+            counters: Arc::default(),
+            max_bytes,
+            ttl,
+            deterministic_only,
+            off,
+            apart: (false, false),
+        }
+    }
+
+    /// Keeps calls of different tags, of different clients from joining.
+    #[must_use]
+    pub fn with_flights_apart(self, by_tag: bool, by_client: bool) -> Self {
+        Self { apart: (by_tag, by_client), ..self }
+    }
+
+    /// Equal calls that may join have the same one.
+    fn flight_key(&self, cx: &Context, key: Key) -> Key {
+        let (by_tag, by_client) = self.apart;
+        if !by_tag && !by_client {
+            return key;
+        }
+        let mut hash = Sha256::new();
+        hash.update(key.0);
+        if by_client {
+            hash.update(cx.books.client().number().to_le_bytes());
+        }
+        if by_tag {
+            hash.update(cx.tag.as_deref().unwrap_or_default());
+        }
+        Key(hash.finalize().into())
     }
 
     pub fn store(&self) -> &MemoryStore {
@@ -178,11 +214,12 @@ impl CacheStage {
 
     async fn fly(&self, cx: &Context, key: Key, request: &Request, next: &Next) -> Result<Response> {
         let find = || self.find(&key, cx.mode, cx.ttl);
+        let flight_key = self.flight_key(cx, key);
         let boarding = if !cx.mode.reads() {
             // A fresh answer was asked for: an older call in flight is not one.
             Boarding::Leads(Seat::alone(cx.limits))
         } else if cx.joins {
-            self.flights.board(key, cx.limits, find)
+            self.flights.board(flight_key, cx.limits, find)
         } else {
             find().map_or_else(|| Boarding::Leads(Seat::alone(cx.limits)), Boarding::Settled)
         };
@@ -205,6 +242,7 @@ impl CacheStage {
                     counters: Arc::clone(&self.counters),
                     ttl: self.lifetime(cx),
                     key,
+                    flight_key,
                 };
                 let cx = Context { patience: Arc::clone(&seat.flight.patience), ..cx.clone() };
                 seat.works(cx.spawn(work.run(cx.clone(), request.clone(), next.clone())));

@@ -104,16 +104,20 @@ def test_a_joined_call_is_not_counted(face: Face, upstream: Upstream) -> None:
     assert (upstream.calls, line(client).spent) == (1, COST)
 
 
-def test_one_that_joined_a_call_that_was_blocked_asks_for_itself(face: Face, upstream: Upstream) -> None:
-    client = face.client(upstream, policy=policy(Budget("0.0001", tag="poor")))
-    for tag in ("poor", "rich"):
-        with farthing.options(tag=tag):
-            if tag == "poor":
-                with pytest.raises(BudgetExceeded, match='"total tag=poor"'):
-                    face.chat(client, max_tokens=50)
-            else:
-                face.chat(client, max_tokens=50)
-    assert upstream.calls == 1
+def test_calls_of_other_budgets_do_not_join(face: Face, upstream: Upstream) -> None:
+    """The one goes to a cheaper model, the other has room for what it asked."""
+    upstream.script = lambda seen, number: Reply(body=chat(seen.json["model"]), delay=0.3)
+    client = face.client(upstream, policy=policy(Budget("0.001", tag="poor", action="downgrade", to="cheap")))
+
+    def call(tag: str) -> Callable[[], Any]:
+        headers = {"x-farthing-tag": tag}
+        arguments: dict[str, Any] = {"model": "test-model", "messages": MESSAGES, "max_tokens": 50}
+        return lambda: client.chat.completions.create(**arguments, extra_headers=headers)
+
+    made = face.together(*map(call, ("poor", "rich", "poor", "rich")))
+    said = [one.choices[0].message.content for one in made]
+    assert said == ["cheap", "test-model"] * 2
+    assert upstream.calls == 2
 
 
 def test_what_nobody_can_bound_is_blocked(face: Face, upstream: Upstream) -> None:

@@ -38,6 +38,8 @@ pub struct Work {
     pub counters: Arc<Counters>,
     pub ttl: Option<Duration>,
     pub key: Key,
+    /// Its place on that list.
+    pub flight_key: Key,
 }
 
 impl Work {
@@ -47,7 +49,7 @@ impl Work {
         let worked = self.work(&cx, &request, next).await;
         self.set_bill(&cx);
         if let Some(flights) = &self.listed {
-            flights.remove(self.key, &self.flight);
+            flights.remove(self.flight_key, &self.flight);
         }
         self.flight.record(|log| match worked {
             Ok((head, end)) => {
