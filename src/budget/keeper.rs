@@ -24,8 +24,6 @@ const MOST_WAITING: usize = 100_000;
 pub struct Keeper {
     state: Mutex<State>,
     file: Option<Arc<DiskStore>>,
-    /// A file that fails is an error.
-    strict: bool,
 }
 
 #[derive(Default)]
@@ -35,6 +33,8 @@ struct State {
     /// What the file has not got yet.
     waiting: Vec<Waiting>,
     rests_until: Option<Instant>,
+    /// A file that fails is an error, each time.
+    strict: bool,
 }
 
 struct Waiting {
@@ -72,7 +72,7 @@ pub struct Row {
 
 impl Keeper {
     pub fn new(file: Option<Arc<DiskStore>>, strict: bool) -> Self {
-        Self { state: Mutex::default(), file, strict }
+        Self { state: Mutex::new(State { strict, ..State::default() }), file }
     }
 
     /// Reserves in all accounts, or in none. The inner error says which one has no room.
@@ -112,7 +112,7 @@ impl Keeper {
                     in_file = true;
                     reserved
                 }
-                Some(Err(fault)) if self.strict => {
+                Some(Err(fault)) if state.strict => {
                     return Err(Error::Internal(fault.explain(&file.settings().path)));
                 }
                 _ => always(purse::reserve(&mut state.purse, &others, bound)),
@@ -215,7 +215,7 @@ impl State {
         file: &DiskStore,
         work: impl FnOnce(&mut FileShelf<'_>, &mut Vec<(Account, Sums)>) -> Result<T, Fault>,
     ) -> Option<Result<T, Fault>> {
-        if self.rests_until.is_some_and(|until| Instant::now() < until) {
+        if !self.strict && self.rests_until.is_some_and(|until| Instant::now() < until) {
             return None;
         }
         let mut seen = Vec::new();

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from conftest import MESSAGES, Face
 from upstream import Reply, Seen, Upstream, answer, chat, chat_events
@@ -80,6 +81,15 @@ def test_a_call_that_does_not_fit_does_not_leave(face: Face, upstream: Upstream,
     WAYS[way](face, client, {"max_tokens": 20})
     assert (upstream.calls, line(client).spent, line(client).left) == (2, 2 * cost, Decimal("0.005") - 2 * cost)
     assert client.savings().errors == 1
+
+
+def test_a_client_with_an_http_client_of_its_own(face: Face, upstream: Upstream) -> None:
+    own = openai.DefaultAsyncHttpxClient() if face.is_async else openai.DefaultHttpxClient()
+    client = face.client(upstream, policy=policy(Budget("0.005"), cache=None), http_client=own)
+    face.chat(client, max_tokens=50)
+    with pytest.raises(BudgetExceeded):
+        face.chat(client, max_tokens=1000)
+    assert (upstream.calls, line(client).spent, line(client).reserved) == (1, COST, 0)
 
 
 def test_what_is_known_costs_nothing(face: Face, upstream: Upstream) -> None:
