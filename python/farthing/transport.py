@@ -15,7 +15,8 @@ from typing import Any
 from . import _core
 from .answers import RECEIPT, failure, http_response, queue_of
 from .call_options import current, from_headers, merge, sample_text
-from .receipts import attach, remember
+from .exceptions import BudgetExceeded
+from .receipts import attach, refused, remember
 from .routes import Route, endpoint_of, httpx_of, owner_of, route_of
 from .sender import AsyncSdkSender, SdkSender
 
@@ -67,6 +68,9 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
     sender = SdkSender(plain, request, kwargs) if call.route is Route.SDK_CLIENT else None
     try:
         answer = client._farthing.engine.send(call.arguments, sender)
+    except BudgetExceeded as error:
+        refused(client._farthing.number, error)
+        raise
     except _core.SendError as error:
         failed = failure(call, error)
         raise failed from failed.__cause__
@@ -109,6 +113,9 @@ async def send_async(
             except BaseException:
                 job.cancel()
                 raise
+    except BudgetExceeded as error:
+        refused(client._farthing.number, error)
+        raise
     except _core.SendError as error:
         failed = failure(call, error)
         raise failed from failed.__cause__

@@ -243,6 +243,7 @@ impl Tally {
 
     fn tools(&mut self, tools: &Value) {
         let Some(tools) = tools.as_array().filter(|tools| !tools.is_empty()) else { return };
+        let before = self.tokens;
         let per_function = if self.vocabulary == Vocabulary::O200k { 7 } else { 10 };
         for tool in tools {
             let kind = tool.get("type").and_then(Value::as_str);
@@ -263,7 +264,7 @@ impl Tally {
         }
         self.tokens += TOOLS_END;
         // Descriptions of types are written out in ways that the rules do not have in all cases.
-        self.extra += self.tokens / 4;
+        self.extra += (self.tokens - before) / 4;
     }
 
     fn properties(&mut self, schema: &Value, depth: u32) {

@@ -76,6 +76,8 @@ def test_a_call_that_does_not_fit_does_not_leave(face: Face, upstream: Upstream,
     assert (error.limit, error.spent, error.reserved, error.unknown) == (Decimal("0.005"), cost, 0, 0)
     assert error.cost is not None and Decimal("0.02") < error.cost < Decimal("0.03")
     assert 'the budget "total" has no room' in str(error) and "hint:" in str(error)
+    receipt = farthing.receipt(error)
+    assert receipt is not None and (receipt.outcome, receipt.attempts) == ("error", ())
     again = pickle.loads(pickle.dumps(error))
     assert (again.budget, again.cost, str(again)) == ("total", error.cost, str(error))
     WAYS[way](face, client, {"max_tokens": 20})
