@@ -27,6 +27,10 @@ const MOST_PER_IMAGE_AT_4O_MINI: u64 = 48_169;
 /// What a template may add that nobody sees: the date, a system prompt of its own.
 const TEMPLATE: u64 = 64;
 
+/// Fields by which the server adds to the prompt what it finds (OpenAI, OpenRouter, xAI, Qwen, Zhipu, Azure).
+const BRING_MORE: [&str; 6] =
+    ["web_search_options", "plugins", "search_parameters", "enable_search", "web_search", "data_sources"];
+
 /// The tokens of a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prompt {
@@ -67,8 +71,8 @@ pub fn prompt_of(request: &Request) -> Prompt {
                 // What of it was not used is billed as output, at no other price than what was.
                 tally.schema(&prediction);
             }
-            if request.has("web_search_options") || request.has("plugins") || request.has("search_parameters") {
-                tally.unknown("what a web search brings");
+            if BRING_MORE.iter().any(|name| request.has(name) && request.raw(name) != Some(b"false")) {
+                tally.unknown("what a search brings");
             }
         }
         Endpoint::Responses => {
@@ -198,6 +202,9 @@ impl Tally {
                     self.estimated = true;
                     self.extra = self.extra.saturating_add(text.len() as u64);
                 }
+                // Items of the server's tools, and what nobody has heard of: no more than its JSON, about.
+                (_, Value::Array(items)) if !items.is_empty() => self.schema(value),
+                (_, Value::Object(fields)) if !fields.is_empty() => self.schema(value),
                 _ => {}
             }
         }
@@ -220,6 +227,7 @@ impl Tally {
         match content {
             Value::String(text) => self.text(text),
             Value::Array(parts) => parts.iter().for_each(|part| self.part(part)),
+            Value::Object(_) => self.part(content),
             _ => {}
         }
     }
@@ -234,9 +242,9 @@ impl Tally {
             }
             Some("input_audio") => self.unknown("audio"),
             Some("file" | "input_file") => self.unknown("a file"),
-            _ => match part.get("text").or_else(|| part.get("refusal")) {
-                Some(Value::String(text)) => self.text(text),
-                _ => self.estimated = true,
+            _ => match part.get("text").or_else(|| part.get("refusal")).unwrap_or(part) {
+                Value::String(text) => self.text(text),
+                _ => self.unknown("content of a kind that is not known"),
             },
         }
     }

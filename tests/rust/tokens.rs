@@ -99,7 +99,9 @@ fn what_nobody_can_count_has_no_bound() {
     let unbounded = [
         user(json!([{"type": "input_audio", "input_audio": {"data": ""}}])),
         user(json!([{"type": "file", "file": {"file_id": "f"}}])),
+        user(json!([{"type": "video_url", "video_url": {"url": "https://example.com/x.mp4"}}])),
         json!({"model": "gpt-4o", "messages": [], "web_search_options": {}}),
+        json!({"model": "gpt-4o", "messages": [], "data_sources": [{"type": "azure_search"}]}),
     ];
     for body in unbounded {
         assert!(prompt_of(&request(Endpoint::Chat, &body)).most.is_err(), "{body}");

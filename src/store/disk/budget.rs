@@ -195,9 +195,16 @@ pub fn salvage(tables: &Connection, from: &Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Forgets days that are long over.
+/// Frees what dead processes hold, and forgets days that are long over.
 pub fn maintain(tables: &Connection, today: i64) -> Result<(), Fault> {
     tables.execute("DELETE FROM budget WHERE day < ?1", [today - KEPT_DAYS])?;
+    let mut select = tables.prepare("SELECT DISTINCT name, subject FROM reservation")?;
+    let rows = select.query_map((), |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    for row in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+        let (name, subject) = row;
+        let account = Account { name: name.into(), subject: subject.into(), day: None, is_local: false };
+        FileShelf::new(tables).expire(&account)?;
+    }
     Ok(())
 }
 
