@@ -82,11 +82,11 @@ impl Engine {
         let rules = config.budgets.iter().map(|budget| Rule::from_config(budget, alias)).collect::<Result<Vec<_>>>()?;
         let budgets = (!rules.is_empty()).then(|| {
             let keeper = Keeper::new(disk.as_ref().map(Arc::clone), config.strict);
-            Arc::new(Budgets::new(rules, Arc::clone(&prices), keeper))
+            Arc::new(Budgets::new(rules, Arc::clone(&prices), Arc::new(keeper)))
         });
+        let cache = Arc::new(CacheStage::new(memory, disk, max_bytes, ttl, deterministic_only, off));
         let (by_tag, by_client) = budgets.as_ref().map_or((false, false), |budgets| budgets.tells_apart());
-        let cache = CacheStage::new(memory, disk, max_bytes, ttl, deterministic_only, off);
-        let cache = Arc::new(cache.with_flights_apart(by_tag, by_client));
+        cache.keep_apart(by_tag, by_client);
         let upstream = Upstream::new(Arc::clone(&prices), budgets.clone());
         let pipeline = Pipeline::new(Arc::clone(&cache), upstream);
         let scope = Scope { salt, name, ignored_headers };

@@ -103,8 +103,13 @@ pub struct Reservation {
 }
 
 impl Budgets {
-    pub fn new(rules: Vec<Rule>, prices: Arc<PriceTable>, keeper: Keeper) -> Self {
-        Self { rules, prices, keeper: Arc::new(keeper) }
+    pub fn new(rules: Vec<Rule>, prices: Arc<PriceTable>, keeper: Arc<Keeper>) -> Self {
+        Self { rules, prices, keeper }
+    }
+
+    /// Where the sums are; what takes the place of these budgets goes on with them.
+    pub fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
     }
 
     pub fn rules(&self) -> &[Rule] {
@@ -122,12 +127,13 @@ impl Budgets {
         (any(Per::Tag), any(Per::Client))
     }
 
-    /// Reserves what an attempt may cost.
+    /// Reserves what an attempt may cost. `alias`: the name that the policy knows the model by, if it is not the one that
+    /// the call asked for.
     ///
     /// # Errors
     /// [`Error::Budget`] when a budget has no room for it, or its cost is unknown and the budget blocks.
-    pub fn admit(&self, cx: &Context, request: Request) -> Result<Admitted> {
-        let alias = cx.receipt.read(|facts| Arc::clone(&facts.model_asked));
+    pub fn admit(&self, cx: &Context, request: Request, alias: Option<&Arc<str>>) -> Result<Admitted> {
+        let alias = alias.map_or_else(|| cx.receipt.read(|facts| Arc::clone(&facts.model_asked)), Arc::clone);
         let mut request = request;
         let mut tried: Vec<String> = Vec::new();
         loop {

@@ -7,7 +7,7 @@ pub mod flight;
 pub mod rules;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -52,7 +52,8 @@ pub struct CacheStage {
     deterministic_only: bool,
     off: bool,
     /// Calls of different tags, of different clients do not join: budgets may send them to different models.
-    apart: (bool, bool),
+    apart_by_tag: AtomicBool,
+    apart_by_client: AtomicBool,
 }
 
 impl CacheStage {
@@ -74,19 +75,21 @@ impl CacheStage {
             ttl,
             deterministic_only,
             off,
-            apart: (false, false),
+            apart_by_tag: AtomicBool::new(false),
+            apart_by_client: AtomicBool::new(false),
         }
     }
 
-    /// Keeps calls of different tags, of different clients from joining.
-    #[must_use]
-    pub fn with_flights_apart(self, by_tag: bool, by_client: bool) -> Self {
-        Self { apart: (by_tag, by_client), ..self }
+    /// Whether calls of different tags, of different clients are kept from joining.
+    pub fn keep_apart(&self, by_tag: bool, by_client: bool) {
+        self.apart_by_tag.store(by_tag, Ordering::Relaxed);
+        self.apart_by_client.store(by_client, Ordering::Relaxed);
     }
 
     /// Equal calls that may join have the same one.
     fn flight_key(&self, cx: &Context, key: Key) -> Key {
-        let (by_tag, by_client) = self.apart;
+        let by_tag = self.apart_by_tag.load(Ordering::Relaxed);
+        let by_client = self.apart_by_client.load(Ordering::Relaxed);
         if !by_tag && !by_client {
             return key;
         }

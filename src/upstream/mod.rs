@@ -78,7 +78,7 @@ impl Upstream {
             cx.patience.touch();
             let mut reservation = None;
             if let Some(budgets) = &self.budgets {
-                let admitted = budgets.admit(cx, request)?;
+                let admitted = budgets.admit(cx, request, None)?;
                 request = admitted.request;
                 reservation = admitted.reservation;
                 if admitted.is_substitute {
