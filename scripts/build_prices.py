@@ -425,6 +425,24 @@ def read_litellm(path, problems):
     return models, excluded
 
 
+def read_limits(path, models):
+    """The most tokens that an answer may have, of the models that have a price. genai-prices has no such column."""
+    entries = json.loads(gzip.decompress(path.read_bytes()), parse_float=decimal.Decimal)
+    limits = {}
+    for key, provider in PROVIDERS.items():
+        for name, entry in entries.items():
+            if entry.get("litellm_provider") not in provider.litellm_names:
+                continue
+            prefix = next((p for p in provider.litellm if p and name.startswith(p + "/")), "")
+            model = short_id(provider, name.removeprefix(prefix + "/") if prefix else name)
+            most = entry.get("max_output_tokens")
+            if (key, model) in models and prefix in provider.litellm and isinstance(most, int) and most > 0:
+                # Two entries for one model: a bound must hold for both.
+                limits[key, model] = max(most, limits.get((key, model), 0))
+    counts["limits written"] = len(limits)
+    return limits
+
+
 def as_json(periods):
     return [period.json() for period in periods]
 
@@ -519,6 +537,7 @@ def main():
             models[key] = follow(theirs, [p for (owner, _), p in genai.items() if owner == key[0] and p], now)
 
     write(output, models, genai_date, litellm_date)
+    write_limits(output.with_name("limits.json"), read_limits(folder / LITELLM, models))
     for problem in problems:
         print(problem, file=sys.stderr)
     counts["disagreements"] = sum(problem.startswith("disagree") for problem in problems)
@@ -554,6 +573,15 @@ def write(output, models, genai_date, litellm_date):
         lines.append("}" if provider == providers[-1] else "},")
     lines += ["}", "}"]
     output.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+
+
+def write_limits(output, limits):
+    """By provider and model, the most tokens of an answer; ordered as the prices are."""
+    named = collections.defaultdict(dict)
+    for (provider, model), most in sorted(limits.items()):
+        named[provider][model] = most
+    text = json.dumps(named, separators=(",", ":")).replace("},", "},\n")
+    output.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

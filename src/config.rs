@@ -19,6 +19,8 @@ pub struct Config {
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
     #[serde(default)]
+    pub budgets: Vec<BudgetConfig>,
+    #[serde(default)]
     pub strict: bool,
     #[serde(default)]
     pub upstreams: BTreeMap<String, UpstreamConfig>,
@@ -71,6 +73,23 @@ pub struct HedgeConfig {
     pub minimum: usize,
 }
 
+/// What may be spent. Amounts are decimal texts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetConfig {
+    pub name: String,
+    /// USD.
+    pub limit: String,
+    pub per: Vec<String>,
+    pub tag: Option<String>,
+    pub model: Option<String>,
+    pub action: String,
+    /// The model that takes over.
+    pub to: Option<String>,
+    /// The share of the limit that is warned of, 0 to 1.
+    pub at: Option<String>,
+}
+
 /// The exact cache.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,14 +112,17 @@ pub struct CacheConfig {
     pub name: Option<String>,
 }
 
-/// A user's own price: USD per million tokens, as decimal text.
+/// What the user knows of a model: a price of their own, USD per million tokens, as decimal text; None = the bundled one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    pub input: String,
-    pub output: String,
+    pub input: Option<String>,
+    pub output: Option<String>,
     pub cached_input: Option<String>,
     pub cache_write: Option<String>,
+    /// Tokens of an answer.
+    #[serde(default)]
+    pub max_output: Option<u64>,
 }
 
 impl Config {

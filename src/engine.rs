@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::StreamExt;
 
+use crate::budget::{Budgets, Keeper, Rule};
 use crate::config::{CacheConfig, Config};
 use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
@@ -28,6 +29,7 @@ use crate::upstream::states::States;
 pub struct Engine {
     aliases: BTreeMap<String, String>,
     prices: Arc<PriceTable>,
+    budgets: Option<Arc<Budgets>>,
     cache: Arc<CacheStage>,
     mode: Mode,
     scope: Scope,
@@ -49,27 +51,41 @@ impl Engine {
     /// [`Error::Config`]
     pub fn new(config: Config, salt: [u8; 32], gate: &Arc<Gate>, before: Option<&Self>) -> Result<Self> {
         let mut own_prices = BTreeMap::new();
+        let mut longest = BTreeMap::new();
         for (model, price) in &config.models {
-            let parsed = ModelPrice::parse(
-                &price.input,
-                &price.output,
-                price.cached_input.as_deref(),
-                price.cache_write.as_deref(),
-            );
+            if let Some(most) = price.max_output {
+                longest.insert(model.clone(), most);
+            }
+            let (Some(input), Some(output)) = (&price.input, &price.output) else { continue };
+            let parsed = ModelPrice::parse(input, output, price.cached_input.as_deref(), price.cache_write.as_deref());
             let parsed = parsed.map_err(|error| Error::Config(format!("models.{model}: {error}")))?;
             own_prices.insert(model.clone(), parsed);
         }
-        let prices = Arc::new(PriceTable::bundled().with_overrides(own_prices));
+        let prices = Arc::new(PriceTable::bundled().with_overrides(own_prices).with_longest(longest));
         let mode = config.cache.as_ref().map_or(Ok(Mode::Off), CacheConfig::mode)?;
         let (cache, scope) = match before.filter(|before| before.settings == config.cache) {
             Some(before) => (Arc::clone(&before.cache), before.scope().clone()),
             None => cache(config.cache.as_ref(), salt, gate),
         };
+        let alias = |name: &str| config.aliases.get(name).cloned();
+        let rules = config.budgets.iter().map(|budget| Rule::from_config(budget, alias)).collect::<Result<Vec<_>>>()?;
+        let budgets = (!rules.is_empty()).then(|| {
+            let known = before.filter(|before| Arc::ptr_eq(&before.cache, &cache)).and_then(Self::budgets);
+            let keeper = known.map_or_else(
+                || Arc::new(Keeper::new(cache.disk().map(Arc::clone), config.strict)),
+                |known| Arc::clone(known.keeper()),
+            );
+            Arc::new(Budgets::new(rules, Arc::clone(&prices), keeper))
+        });
+        let (by_tag, by_client) = budgets.as_ref().map_or((false, false), |budgets| budgets.tells_apart());
+        cache.keep_apart(by_tag, by_client);
         let states = States::new(&config.upstreams, &config.fallback.unwrap_or_default());
-        let pipeline = Pipeline::new(Arc::clone(&cache), Upstream::new(Arc::clone(&prices), states));
+        let upstream = Upstream::new(Arc::clone(&prices), states, budgets.clone());
+        let pipeline = Pipeline::new(Arc::clone(&cache), upstream);
         Ok(Self {
             aliases: config.aliases,
             prices,
+            budgets,
             cache,
             mode,
             scope,
@@ -86,6 +102,11 @@ impl Engine {
 
     pub fn cache(&self) -> &Arc<CacheStage> {
         &self.cache
+    }
+
+    /// What may be spent; None = the policy does not say.
+    pub fn budgets(&self) -> Option<&Arc<Budgets>> {
+        self.budgets.as_ref()
     }
 
     /// The mode of calls that name none.

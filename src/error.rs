@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::budget::Blocked;
+
 /// The part of an exchange that ran out of time, as httpx names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -70,6 +72,9 @@ pub enum Error {
     /// The task that did the work for several callers ended without a result (its event loop closed, it panicked).
     #[error("the shared call was lost")]
     FlightLost,
+    /// A budget has no room for the call: it did not leave.
+    #[error("{0}")]
+    Budget(Arc<Blocked>),
     #[error("{0}")]
     Config(String),
     /// farthing's own failure. The caller falls back to the plain call.
@@ -96,7 +101,7 @@ impl Error {
             Self::Timeout { phase, .. } => *phase == Phase::Read,
             Self::Connection { broken, .. } => !matches!(broken, Broken::Connect | Broken::Redirects),
             Self::Raised(_) | Self::FlightLost => true,
-            Self::Config(_) | Self::Internal(_) => false,
+            Self::Budget(_) | Self::Config(_) | Self::Internal(_) => false,
         }
     }
 
@@ -110,6 +115,7 @@ impl Error {
             Self::Connection { broken, .. } => broken.name(),
             Self::Raised(_) => "raised",
             Self::FlightLost => "lost",
+            Self::Budget(_) => "budget",
             Self::Config(_) | Self::Internal(_) => "internal",
         }
     }

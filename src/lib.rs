@@ -3,6 +3,7 @@
 //! `docs/path.md` follows one request through the files. The core knows nothing of Python; that is `py/`, behind the
 //! feature `python`.
 
+pub mod budget;
 pub mod config;
 pub mod context;
 pub mod effects;
@@ -19,6 +20,7 @@ pub mod single_flight;
 pub mod stages;
 pub mod store;
 pub mod stream;
+pub mod tokens;
 pub mod upstream;
 
 #[cfg(feature = "python")]

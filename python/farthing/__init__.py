@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .budget import BudgetLine
     from .call_options import options
     from .client import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI, savings, wrap
     from .exceptions import (
+        BudgetExceeded,
         CacheError,
         FarthingError,
         FarthingWarning,
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
         UnsupportedSDKError,
     )
     from .ledger import Savings
-    from .policy import Cache, ModelPrice, Policy
+    from .policy import Budget, Cache, ModelPrice, Policy
     from .receipts import Attempt, Receipt, receipt
+    from .tokens import TokenCount, count_tokens
     from .upstream_policy import Adapt, Alias, Breaker, Fallback, Hedge, Timeouts, Upstream
 
 __all__ = [
@@ -34,6 +37,9 @@ __all__ = [
     "Attempt",
     "AzureOpenAI",
     "Breaker",
+    "Budget",
+    "BudgetExceeded",
+    "BudgetLine",
     "Cache",
     "CacheError",
     "Fallback",
@@ -49,9 +55,11 @@ __all__ = [
     "Receipt",
     "Savings",
     "Timeouts",
+    "TokenCount",
     "UnsupportedSDKError",
     "Upstream",
     "__version__",
+    "count_tokens",
     "options",
     "receipt",
     "savings",
@@ -60,7 +68,9 @@ __all__ = [
 
 _HOMES = {
     "client": ("AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"),
+    "budget": ("BudgetLine",),
     "exceptions": (
+        "BudgetExceeded",
         "CacheError",
         "FarthingError",
         "FarthingWarning",
@@ -71,8 +81,9 @@ _HOMES = {
     ),
     "call_options": ("options",),
     "ledger": ("Savings",),
-    "policy": ("Cache", "ModelPrice", "Policy"),
+    "policy": ("Budget", "Cache", "ModelPrice", "Policy"),
     "receipts": ("Attempt", "Receipt", "receipt"),
+    "tokens": ("TokenCount", "count_tokens"),
     "upstream_policy": ("Adapt", "Alias", "Breaker", "Fallback", "Hedge", "Timeouts", "Upstream"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from . import _core
+from .budget import lines, table
 from .checks import Bad, seconds
 from .exceptions import CacheError, explain
 from .ledger import Savings, money
@@ -55,7 +56,10 @@ def report(path: str, since: str | None, by_day: bool, as_json: bool) -> str:
     file = opened(path)
     if not by_day:
         bill = Savings.from_json(file.report(begin))
-        return json.dumps(bill.to_dict(), indent=2) if as_json else str(bill)
+        budgets = lines(file.budget())
+        if as_json:
+            return json.dumps({**bill.to_dict(), "budgets": [line.to_dict() for line in budgets]}, indent=2)
+        return f"{bill}\n\n{_aligned(table(budgets))}" if budgets else str(bill)
     days = [(_time(day)[:10], Savings.from_json(text)) for day, text in file.report_by_day(begin)]
     if as_json:
         return json.dumps({day: bill.to_dict() for day, bill in days}, indent=2)

@@ -27,10 +27,13 @@ __all__ = [
     "path",
     "price",
     "seconds",
+    "share",
     "shown",
     "size",
     "text",
+    "tokens",
     "ttl",
+    "usd",
 ]
 
 # The core keeps times in types that panic on overflow; nobody waits a century for an answer to expire.
@@ -40,6 +43,8 @@ MIN_DISK_BYTES = 1024 * 1024
 # USD per million tokens: a dollar a token. Money is counted in 1e-12 USD, so a token's price has six decimals here.
 MAX_PRICE = Decimal(1_000_000)
 PRICE_DECIMALS = 6
+USD_DECIMALS = 12
+MAX_TOKENS = 10**9
 
 _QUANTITY = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)\s*([a-z]*)", re.ASCII)
 _SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -177,21 +182,53 @@ def headers(value: object, key: str) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def price(value: object, key: str) -> Decimal:
-    """USD per million tokens, 0 to a dollar a token."""
-    amount = Decimal("NaN")
+def _decimal(value: object) -> Decimal:
+    """A number, exactly as it was written; NaN when it is none."""
     if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
         with suppress(InvalidOperation):
             # float's own repr: that of a subclass (numpy's) is not a number.
-            amount = Decimal(float.__repr__(value) if isinstance(value, float) else value)
+            return Decimal(float.__repr__(value) if isinstance(value, float) else value)
+    return Decimal("NaN")
+
+
+def usd(value: object, key: str) -> Decimal:
+    """USD, 0 to a million."""
+    amount = _decimal(value)
+    if not amount.is_finite() or not 0 <= amount <= MAX_PRICE:
+        raise Bad(f"{key} must be USD, from 0 to {MAX_PRICE}", shown(value))
+    return _exactly(amount, USD_DECIMALS, key, value) if amount else Decimal(0)
+
+
+def share(value: object, key: str) -> Decimal:
+    """A part of a whole, more than 0 and less than 1."""
+    amount = _decimal(value)
+    if not amount.is_finite() or not 0 < amount < 1:
+        raise Bad(f"{key} must be more than 0 and less than 1", shown(value), f"{key} = 0.8 is 80 %")
+    return _exactly(amount, USD_DECIMALS, key, value)
+
+
+def tokens(value: object, key: str) -> int:
+    """A number of tokens, >= 1."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_TOKENS:
+        return value
+    raise Bad(f"{key} must be a number of tokens, from 1 to {MAX_TOKENS}", shown(value))
+
+
+def price(value: object, key: str) -> Decimal:
+    """USD per million tokens, 0 to a dollar a token."""
+    amount = _decimal(value)
     if not amount.is_finite() or not 0 <= amount <= MAX_PRICE:
         raise Bad(f"{key} must be USD per million tokens, from 0 to {MAX_PRICE}", shown(value))
     if not amount:
         return Decimal(0)
+    return _exactly(amount, PRICE_DECIMALS, key, value)
+
+
+def _exactly(amount: Decimal, decimals: int, key: str, value: object) -> Decimal:
     # The exponent is looked at first: 1E-1000000 is not to be written out.
-    if amount.adjusted() < -PRICE_DECIMALS or len(digits(amount).partition(".")[2]) > PRICE_DECIMALS:
+    if amount.adjusted() < -decimals or len(digits(amount).partition(".")[2]) > decimals:
         hint = "a float shows its rounding error here; a text or a Decimal is taken exactly"
-        raise Bad(f"{key} must have at most {PRICE_DECIMALS} decimals", shown(value), hint)
+        raise Bad(f"{key} must have at most {decimals} decimals", shown(value), hint)
     return amount
 
 

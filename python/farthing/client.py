@@ -19,6 +19,7 @@ from . import sdk  # noqa: F401 first: what follows needs insides that other ver
 
 # isort: split
 from . import _core, transport
+from .budget import BudgetLine, lines
 from .exceptions import FarthingWarning, explain
 from .ledger import Savings
 from .policy import Policy
@@ -127,6 +128,11 @@ class _Mixin:
     def savings(self) -> Savings:
         """The bill of this client and its copies: spent and saved, USD, by model and by tag."""
         return Savings.from_json(self._farthing.ledger.report())
+
+    def budget(self) -> tuple[BudgetLine, ...]:
+        """How the policy's budgets stand, this client's and those that it shares: USD spent, reserved, left. With a
+        cache file, all processes that share it are in there."""
+        return lines(self._farthing.engine.budget(self._farthing.ledger))
 
     def last_receipt(self) -> Receipt | None:
         """The receipt of this client's newest call in this thread or task, also of one that failed; None if there was

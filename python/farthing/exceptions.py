@@ -4,6 +4,7 @@
     └── FarthingError
         ├── PolicyError          (+ ValueError)   a policy, or its TOML file, that cannot be taken
         ├── OptionsError         (+ ValueError)   a value in `farthing.options(...)` or in an x-farthing-* header
+        ├── BudgetExceeded                        a call that a budget has no room for; it did not leave
         ├── CacheError                            the cache could not do what was asked of it by name
         ├── LocalModelsError                      `farthing local` and the demo: weights, server, set-up
         └── UnsupportedSDKError  (+ ImportError)  an installed `openai` that farthing cannot sit on
@@ -17,9 +18,14 @@ room decides anything, and it imports nothing but `openai`.
 
 from __future__ import annotations
 
+import functools
+from decimal import Decimal
+from typing import Any
+
 import openai
 
 __all__ = [
+    "BudgetExceeded",
     "CacheError",
     "FarthingError",
     "FarthingWarning",
@@ -41,6 +47,42 @@ class PolicyError(FarthingError, ValueError):
 
 class OptionsError(FarthingError, ValueError):
     """A wrong value in `farthing.options(...)`, or a wrong name or value among the x-farthing-* headers."""
+
+
+class BudgetExceeded(FarthingError):
+    """A call that a budget of the policy has no room for, or cannot bound. It did not leave, and cost nothing.
+
+    Attributes:
+        budget: the name of the budget.
+        subject: whose part of it is meant: "tag=faq", "day=2026-11-26"; empty for a budget that is one for all.
+        limit, spent, reserved: USD.
+        unknown: USD that attempts may have cost whose cost nobody told.
+        cost: the most that the call may cost, USD; None = unknown, the message says why.
+        model: the model that was asked for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: str = "",
+        subject: str = "",
+        limit: Decimal | str = "0",
+        spent: Decimal | str = "0",
+        reserved: Decimal | str = "0",
+        unknown: Decimal | str = "0",
+        cost: Decimal | str | None = None,
+        model: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.budget, self.subject, self.model = budget, subject, model
+        self.limit, self.spent = Decimal(limit), Decimal(spent)
+        self.reserved, self.unknown = Decimal(reserved), Decimal(unknown)
+        self.cost = None if cost is None else Decimal(cost)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        names = ("budget", "subject", "limit", "spent", "reserved", "unknown", "cost", "model")
+        return functools.partial(type(self), **{name: getattr(self, name) for name in names}), self.args
 
 
 class CacheError(FarthingError):

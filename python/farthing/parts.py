@@ -138,4 +138,6 @@ def plain(value: object) -> object:
         return {f.name: plain(getattr(value, f.name)) for f in _fields(type(value))}
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
     return checks.digits(value) if isinstance(value, Decimal) else value

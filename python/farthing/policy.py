@@ -20,13 +20,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from . import checks
+from .budget import Budget, budgets
 from .call_options import MODES, Mode
 from .checks import Bad, one_of, shown, text
 from .exceptions import PolicyError, explain
 from .parts import Part, check, dotted, or_none, part, plain, reported, stage, table
 from .upstream_policy import Alias, Fallback, Upstream, known, names, refuse_secrets, upstreams
 
-__all__ = ["Cache", "Mode", "ModelPrice", "Policy"]
+__all__ = ["Budget", "Cache", "Mode", "ModelPrice", "Policy"]
 
 ENV = "FARTHING_POLICY"
 _PRICES = ("input", "output", "cached_input", "cache_write")
@@ -134,6 +135,7 @@ class ModelPrice(Part):
         cache_write: prompt tokens that the upstream wrote to its own cache; None = as `input`.
         upstream: where the model is, a name in `upstreams`; None = the client's own.
         fallback: models or aliases that are asked in this order when this one cannot answer.
+        max_output: the most tokens of an answer, >= 1, for budgets; None = what farthing's table says, if anything.
 
     Raises:
         PolicyError: not a number, not finite, out of range, or more than 6 decimals; one of `input` and `output` alone
@@ -147,6 +149,7 @@ class ModelPrice(Part):
     cache_write: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
     upstream: str | None = field(default=None, metadata=check(or_none(checks.text)))
     fallback: tuple[str, ...] = field(default=(), metadata=check(names))
+    max_output: int | None = field(default=None, metadata=check(or_none(checks.tokens)))
 
     @classmethod
     def agree(cls, values: Mapping[str, Any], key: str) -> None:
@@ -173,6 +176,7 @@ class ModelPrice(Part):
             cache_write: Decimal | str | float | None = ...,
             upstream: str | None = ...,
             fallback: Iterable[str] = ...,
+            max_output: int | None = ...,
         ) -> None: ...
 
 
@@ -187,26 +191,28 @@ class Policy(Part):
         aliases: name in the request -> name that the upstream knows, or an `Alias`. An alias of an alias is refused.
         upstreams: endpoints by name, besides the client's own.
         fallback: how calls go from one upstream to the next; None = the defaults of `Fallback`.
+        budgets: what may be spent; in TOML a `[[budget]]` each.
         strict: raise where farthing itself fails, rather than go on without it.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name, aliases that run in a circle.
     """
 
-    later = frozenset({"compress", "batch", "route", "escalate", "budget"})
+    later = frozenset({"compress", "batch", "route", "escalate"})
 
     cache: Cache | None = field(default_factory=Cache, metadata=stage(Cache))
     models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=check(_models))
     aliases: Mapping[str, str | Alias] = field(default_factory=dict, metadata=check(_aliases))
     upstreams: Mapping[str, Upstream] = field(default_factory=dict, metadata=check(upstreams))
     fallback: Fallback | None = field(default=None, metadata=stage(Fallback))
+    budgets: tuple[Budget, ...] = field(default=(), metadata={"part": Budget} | check(budgets))
     strict: bool = field(default=False, metadata=check(checks.flag))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Policy:
         """The policy of a dict with the names of the dataclasses. Raises PolicyError."""
         with reported("the policy"):
-            return part(cls, values, "")
+            return part(cls, _spelled(values), "")
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Policy:
@@ -232,8 +238,8 @@ class Policy(Part):
         """The policy as JSON for the Rust core: sorted keys, prices as decimal texts, equal for equal policies."""
         values: Any = plain(self)
         # Where calls go is Python's to say (upstreams.py); keys and headers are nobody else's.
-        priced = {name: row for name, row in values["models"].items() if row["input"] is not None}
-        values["models"] = {name: {p: row[p] for p in _PRICES} for name, row in priced.items()}
+        known_of = (*_PRICES, "max_output")
+        values["models"] = {name: {of: row[of] for of in known_of} for name, row in values["models"].items()}
         values["aliases"] = {name: _model_of(alias) for name, alias in self.aliases.items()}
         limits = ("base_url", "concurrency", "requests_per_minute", "tokens_per_minute")
         values["upstreams"] = {n: {name: getattr(u, name) for name in limits} for n, u in self.upstreams.items()}
@@ -260,6 +266,13 @@ class Policy(Part):
 
 
 Part.whole = Policy
+
+
+def _spelled(values: Mapping[str, object]) -> Mapping[str, object]:
+    """A file names one budget at a time: `[[budget]]`."""
+    if not isinstance(values, Mapping) or "budget" not in values or "budgets" in values:
+        return values
+    return {("budgets" if name == "budget" else name): value for name, value in values.items()}
 
 
 def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:
@@ -289,5 +302,6 @@ def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:
         reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise PolicyError(explain("invalid TOML", where=where, value=reason)) from None
     with reported(where):
+        content = _spelled(content)
         refuse_secrets(content)
         return part(Policy, content, "")

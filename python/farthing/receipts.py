@@ -127,6 +127,14 @@ def remember(session: int, cell: ReceiptCell) -> None:
     _last.set({**dict(others), session: cell})
 
 
+def refused(session: int, error: Exception) -> None:
+    """A call that a budget refused: its receipt is the session's last, and hangs on the error."""
+    cell = vars(error).pop("receipt", None)
+    if cell is not None:
+        attach(error, cell)
+        remember(session, cell)
+
+
 def attach(target: Any, cell: ReceiptCell) -> None:
     """Hangs a receipt on a response object, if it can carry one. Not a field: dumps and comparisons do not see it."""
     try:

@@ -19,7 +19,8 @@ from openai import NotGiven
 from . import _core
 from .answers import RECEIPT, failure, http_response, queue_of
 from .call_options import Options, current, from_headers, merge, sample_text
-from .receipts import attach, remember
+from .exceptions import BudgetExceeded
+from .receipts import attach, refused, remember
 from .routes import Route, endpoint_of, httpx_of, owner_of, route_of
 from .sender import AsyncSdkSender, SdkSender
 from .upstreams import Keys, adapted, keys_now, keys_soon, plan_of, request_to, urls_of
@@ -108,6 +109,9 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
     sender = SdkSender(plain, named, request, kwargs) if call.route is Route.SDK_CLIENT else None
     try:
         answer = client._farthing.engine.send(call.arguments, sender)
+    except BudgetExceeded as error:
+        refused(client._farthing.number, error)
+        raise
     except _core.SendError as error:
         failed = failure(call, error)
         raise failed from failed.__cause__
@@ -153,6 +157,9 @@ async def send_async(
             except BaseException:
                 job.cancel()
                 raise
+    except BudgetExceeded as error:
+        refused(client._farthing.number, error)
+        raise
     except _core.SendError as error:
         failed = failure(call, error)
         raise failed from failed.__cause__

@@ -8,6 +8,7 @@ pub mod price;
 pub mod report;
 pub mod usage;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use money::Money;
@@ -94,10 +95,25 @@ pub enum Count {
 }
 
 /// The sums of a client family, or of what a process has not written into a cache file yet.
-#[derive(Debug, Default)]
-pub struct Ledger(Mutex<Report>);
+#[derive(Debug)]
+pub struct Ledger {
+    number: u64,
+    report: Mutex<Report>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), report: Mutex::default() }
+    }
+}
 
 impl Ledger {
+    /// Tells it from all other ledgers of this process.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     pub fn record_call(&self, call: Call) {
         self.lock().call(call);
     }
@@ -130,7 +146,7 @@ impl Ledger {
     }
 
     fn lock(&self) -> MutexGuard<'_, Report> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod book;
 mod hosts;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,11 +53,20 @@ impl Rates {
             Some(sum + Money::from_pico(i128::from(tokens).saturating_mul(i128::from(rate?))))
         })
     }
+
+    /// The dearest that text can be billed at, for one token in and one out.
+    fn dearest(&self) -> Option<(u64, u64)> {
+        let input = [self.input, self.cached, self.cache_write].into_iter().flatten().max()?;
+        // A model without a price for its output has none: an embedding.
+        Some((input, self.output.unwrap_or(0)))
+    }
 }
 
 /// A user's own price for a model: what they pay, whatever the service tier, the size of the prompt and the hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ModelPrice(Rates);
+pub struct ModelPrice {
+    rates: Rates,
+}
 
 impl ModelPrice {
     /// USD per million tokens, as decimal text. Cached tokens without a price of their own cost what input costs: the
@@ -72,13 +82,14 @@ impl ModelPrice {
     ) -> Result<Self, String> {
         let input = parse_rate("input", input)?;
         let optional = |name, text: Option<&str>| text.map_or(Ok(input), |text| parse_rate(name, text));
-        Ok(Self(Rates {
+        let rates = Rates {
             input: Some(input),
             output: Some(parse_rate("output", output)?),
             cached: Some(optional("cached_input", cached_input)?),
             cache_write: Some(optional("cache_write", cache_write)?),
             ..Rates::default()
-        }))
+        };
+        Ok(Self { rates })
     }
 }
 
@@ -103,6 +114,8 @@ fn parse_rate(name: &str, text: &str) -> Result<u64, String> {
 #[derive(Clone, Debug, Default)]
 pub struct PriceTable {
     own: Arc<BTreeMap<String, ModelPrice>>,
+    /// The most tokens of an answer, where the user said that.
+    longest: Arc<BTreeMap<String, u64>>,
 }
 
 impl PriceTable {
@@ -112,13 +125,19 @@ impl PriceTable {
     }
 
     pub fn with_overrides(self, own: BTreeMap<String, ModelPrice>) -> Self {
-        Self { own: Arc::new(own) }
+        Self { own: Arc::new(own), ..self }
+    }
+
+    /// The most tokens that a model's answer has, by its name.
+    #[must_use]
+    pub fn with_longest(self, longest: BTreeMap<String, u64>) -> Self {
+        Self { longest: Arc::new(longest), ..self }
     }
 
     /// What `usage` of `model` costs at `url`. A user's own price is meant for the model wherever it is served.
     pub fn charge(&self, url: &str, model: &str, usage: &Usage, unix_seconds: i64) -> Option<Money> {
         if let Some(own) = self.own.get(model) {
-            return own.0.charge(usage);
+            return own.rates.charge(usage);
         }
         let provider = hosts::provider(url)?;
         let tier = Tier::named(usage.service_tier.as_deref())?;
@@ -128,7 +147,50 @@ impl PriceTable {
 
     /// At the user's own price only.
     pub fn charge_own(&self, model: &str, usage: &Usage) -> Option<Money> {
-        self.own.get(model)?.0.charge(usage)
+        self.own.get(model)?.rates.charge(usage)
+    }
+
+    /// The most that an attempt can cost which takes in `prompt` tokens of text and puts out `output`, whichever price turns
+    /// out to apply. `names`: of the model, the best known first. None: the price is unknown.
+    pub fn most(
+        &self,
+        url: &str,
+        names: &[&str],
+        sizes: (u64, u64),
+        tier: Option<&str>,
+        unix_seconds: i64,
+    ) -> Option<Money> {
+        /// A call that begins now may be billed at the price of an hour from now.
+        const SOON: i64 = 3600;
+        let (prompt, output) = sizes;
+        let cost = |(input_rate, output_rate): (u64, u64)| {
+            let part = |tokens: u64, rate: u64| Money::from_pico(i128::from(tokens).saturating_mul(i128::from(rate)));
+            part(prompt, input_rate) + part(output, output_rate)
+        };
+        if let Some(own) = names.iter().find_map(|name| self.own.get(*name)) {
+            return own.rates.dearest().map(cost);
+        }
+        let provider = hosts::provider(url)?;
+        let model = provider.model_id(names.first()?);
+        let tiers = Tier::possible(tier)?;
+        let mut most: Option<Money> = None;
+        for at in [unix_seconds, unix_seconds.saturating_add(SOON)] {
+            let period = book::bundled().period(provider.name, &model, at)?;
+            // Past a threshold everything costs more, as a rule: the prompt may be on either side of it.
+            for rates in tiers.iter().flat_map(|tier| period.all_rates(*tier, prompt)) {
+                most = most.max(rates.dearest().map(cost));
+            }
+        }
+        most
+    }
+
+    /// The most tokens of an answer of this model; None = unknown.
+    pub fn max_output(&self, url: &str, names: &[&str]) -> Option<u64> {
+        if let Some(most) = names.iter().find_map(|name| self.longest.get(*name)).copied() {
+            return Some(most);
+        }
+        let provider = hosts::provider(url)?;
+        limits::max_output(provider.name, &provider.model_id(names.first()?))
     }
 
     /// When the bundled prices were right.

@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyDict};
 use pyo3_async_runtimes::TaskLocals;
 
 use super::deliver::{Address, Job, LoopQueue, Parcel};
-use super::engine::{Ledger, endpoint, mode, prefix};
+use super::engine::{Ledger, endpoint, mode, prefix, warn};
 use super::error::{CoreError, panicked, to_python};
 use super::plan::Plan;
 use super::receipt::ReceiptCell;
@@ -231,6 +231,7 @@ pub struct Failed {
 
 /// The answer, or an exception that carries the call's receipt.
 pub fn into_answer(py: Python<'_>, landed: Result<Landed, Failed>) -> PyResult<Answer> {
+    warn(py);
     match landed {
         Ok(Landed { status, headers, body, pipe, receipt }) => {
             let pipe = pipe.map(|pipe| Py::new(py, pipe)).transpose()?;

@@ -13,6 +13,7 @@ use super::error::{CoreError, guarded, to_python};
 use super::sender::RawHeaders;
 use super::state::{next_id, state, without_gil};
 use super::wait::TURN;
+use crate::budget::take_warnings;
 use crate::context::Mode;
 use crate::engine;
 use crate::exchange::Endpoint;
@@ -146,6 +147,15 @@ impl Engine {
         Ok(Some(text))
     }
 
+    /// How the budgets stand for the client of this ledger, as JSON.
+    fn budget(&self, py: Python<'_>, ledger: &Ledger) -> PyResult<String> {
+        let core = self.core(py)?;
+        let Some(budgets) = core.budgets() else { return Ok("[]".to_owned()) };
+        let client = state().ledger(ledger.id).number();
+        let rows = without_gil(py, || budgets.rows(client));
+        serde_json::to_string(&rows).map_err(|error| CoreError::new_err(error.to_string()))
+    }
+
     /// Counts of the cache: entries, bytes, max_bytes, hits, misses, stored, in_flight.
     fn cache_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         use std::sync::atomic::Ordering::Relaxed;
@@ -218,6 +228,22 @@ pub fn tell(py: Python<'_>, core: &engine::Engine, ledger: &crate::ledger::Ledge
     }
     let text = std::ffi::CString::new(text.replace('\0', "?")).unwrap_or_default();
     PyErr::warn(py, &exceptions.getattr("FarthingWarning")?, &text, 4)
+}
+
+/// Logs what budgets have to say.
+pub fn warn(py: Python<'_>) {
+    let warnings = take_warnings();
+    if warnings.is_empty() {
+        return;
+    }
+    let log = || {
+        let logger = py.import("logging")?.call_method1("getLogger", ("farthing",))?;
+        warnings.iter().try_for_each(|text| logger.call_method1("warning", ("%s", text)).map(drop))
+    };
+    if let Err(error) = log() {
+        // A log that fails is not to cost anybody an answer.
+        error.write_unraisable(py, None);
+    }
 }
 
 /// Waits for the file, with an ear for Ctrl-C.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
+use crate::budget::Blocked;
 use crate::error::{Error, Foreign};
 
 create_exception!(farthing._core, SendError, PyException, "args: kind, message, cause. No answer from the upstream.");
@@ -40,8 +42,26 @@ pub fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         }
         Error::Raised(foreign) => SendError::new_err(("raised", message, cause(py, Some(foreign)))),
         Error::FlightLost => SendError::new_err(("connection", message, None::<Py<PyAny>>)),
+        Error::Budget(blocked) => exceeded(py, blocked).unwrap_or_else(|error| error),
         Error::Config(_) | Error::Internal(_) => CoreError::new_err(message),
     }
+}
+
+/// `farthing.BudgetExceeded`.
+fn exceeded(py: Python<'_>, blocked: &Blocked) -> PyResult<PyErr> {
+    let more = PyDict::new(py);
+    more.set_item("budget", &*blocked.budget)?;
+    more.set_item("subject", &blocked.subject)?;
+    more.set_item("model", &blocked.model)?;
+    let sums = &blocked.sums;
+    let amounts =
+        [("limit", blocked.limit), ("spent", sums.spent), ("reserved", sums.reserved), ("unknown", sums.unknown)];
+    for (name, amount) in amounts {
+        more.set_item(name, amount.to_string())?;
+    }
+    more.set_item("cost", blocked.cost.map(|cost| cost.to_string()))?;
+    let class = py.import("farthing.exceptions")?.getattr("BudgetExceeded")?;
+    Ok(PyErr::from_value(class.call((blocked.to_string(),), Some(&more))?))
 }
 
 /// Runs `work`; a panic in it becomes a `CoreError`, so that the caller can fall back to the plain call.

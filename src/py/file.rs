@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::error::{CoreError, guarded};
 use super::state::{state, without_gil};
+use crate::budget::Row;
 use crate::store::disk::admin::{self, Choice};
 use crate::store::disk::fault::Fault;
 
@@ -65,6 +66,11 @@ impl CacheFile {
     /// The ledger's report from `since` (seconds since 1970) on.
     fn report(&self, py: Python<'_>, since: i64) -> PyResult<String> {
         self.ask(py, |file| json(&file.report(since)?))
+    }
+
+    /// How the budgets stand, as JSON.
+    fn budget(&self, py: Python<'_>) -> PyResult<String> {
+        self.ask(py, |file| json(&file.budget()?.iter().map(Row::of_file).collect::<Vec<_>>()))
     }
 
     /// The same by day: its beginning in seconds since 1970, and its report.

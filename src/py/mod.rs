@@ -3,7 +3,7 @@
 //! `engine.rs` is the door, `state.rs` what the process owns (and a fork replaces). Plain calls: `place.rs`, with `guard.rs`
 //! (is the client as it was?), `plain.rs` (arguments to key and body) and `clone.rs` (a hit's object). Requests that the SDK
 //! built: `call.rs`. `local.rs`, `wait.rs` and `deliver.rs` are how callers wait, `stream.rs` is what a stream's reader
-//! reads, `build.rs` makes objects of JSON, `floats.rs` unpacks embeddings, `sender.rs` is the user's own http client.
+//! reads, `build.rs` makes objects of JSON, `tokens.rs` counts, `floats.rs` unpacks embeddings, `sender.rs` is the user's own http client.
 
 mod build;
 mod call;
@@ -24,6 +24,7 @@ mod receipt;
 mod sender;
 mod state;
 mod stream;
+mod tokens;
 mod wait;
 
 use pyo3::prelude::*;
@@ -68,6 +69,8 @@ mod _core {
     use super::state::{after_fork_in_child, after_fork_in_parent, at_exit, before_fork, flush_files};
     #[pymodule_export]
     use super::stream::{ChunkReader, EventPipe};
+    #[pymodule_export]
+    use super::tokens::{count_chat, count_text};
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -7,13 +7,14 @@ pub mod flight;
 pub mod rules;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
@@ -50,6 +51,9 @@ pub struct CacheStage {
     ttl: Option<Duration>,
     deterministic_only: bool,
     off: bool,
+    /// Calls of different tags, of different clients do not join: budgets may send them to different models.
+    apart_by_tag: AtomicBool,
+    apart_by_client: AtomicBool,
 }
 
 impl CacheStage {
@@ -62,7 +66,42 @@ impl CacheStage {
         deterministic_only: bool,
         off: bool,
     ) -> Self {
-        Self { store, disk, flights: Arc::default(), counters: Arc::default(), max_bytes, ttl, deterministic_only, off }
+        Self {
+            store,
+            disk,
+            flights: Arc::default(),
+            counters: Arc::default(),
+            max_bytes,
+            ttl,
+            deterministic_only,
+            off,
+            apart_by_tag: AtomicBool::new(false),
+            apart_by_client: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether calls of different tags, of different clients are kept from joining.
+    pub fn keep_apart(&self, by_tag: bool, by_client: bool) {
+        self.apart_by_tag.store(by_tag, Ordering::Relaxed);
+        self.apart_by_client.store(by_client, Ordering::Relaxed);
+    }
+
+    /// Equal calls that may join have the same one.
+    fn flight_key(&self, cx: &Context, key: Key) -> Key {
+        let by_tag = self.apart_by_tag.load(Ordering::Relaxed);
+        let by_client = self.apart_by_client.load(Ordering::Relaxed);
+        if !by_tag && !by_client {
+            return key;
+        }
+        let mut hash = Sha256::new();
+        hash.update(key.0);
+        if by_client {
+            hash.update(cx.books.client().number().to_le_bytes());
+        }
+        if by_tag {
+            hash.update(cx.tag.as_deref().unwrap_or_default());
+        }
+        Key(hash.finalize().into())
     }
 
     pub fn store(&self) -> &MemoryStore {
@@ -180,8 +219,9 @@ impl CacheStage {
         let find = || self.find(&key, cx.mode, cx.ttl);
         let needs_event_loop = cx.sender.needs_event_loop();
         let passenger = Passenger { limits: cx.limits, event_loop: cx.event_loop, needs_event_loop };
+        let flight_key = self.flight_key(cx, key);
         let boarding = if cx.mode.reads() {
-            self.flights.board(key, passenger, find)
+            self.flights.board(flight_key, passenger, find)
         } else {
             // A fresh answer was asked for: an older call in flight is not one.
             Boarding::Leads(Seat::alone(passenger))
@@ -205,6 +245,7 @@ impl CacheStage {
                     counters: Arc::clone(&self.counters),
                     ttl: self.lifetime(cx),
                     key,
+                    flight_key,
                 };
                 let cx = Context { patience: Arc::clone(&seat.flight.patience), ..cx.clone() };
                 seat.works(cx.spawn(work.run(cx.clone(), request.clone(), next.clone())));

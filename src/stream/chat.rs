@@ -48,6 +48,14 @@ impl Chat {
         json.deserialize_map(Fields(self)).is_ok_and(|taken| taken) && json.end().is_ok()
     }
 
+    /// What there is of the answer.
+    pub fn so_far(&self) -> Value {
+        Value::Object(Object::from_iter([(
+            "choices".to_owned(),
+            self.choices.iter().cloned().map(Value::Object).collect(),
+        )]))
+    }
+
     fn push_field(&mut self, name: Cow<'_, str>, raw: &str) -> bool {
         match self.known.iter_mut().find(|known| known.name == name) {
             // The same name twice in one chunk.

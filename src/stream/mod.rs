@@ -129,6 +129,14 @@ impl Assembler {
         }
     }
 
+    /// The texts of the answer so far, in the form of a plain body.
+    pub fn so_far(&self) -> Value {
+        match &self.kind {
+            State::Chat(chat) => chat.so_far(),
+            State::Responses(responses) => serde_json::json!({"output": [{"text": responses.text}]}),
+        }
+    }
+
     fn field(&self, name: &str) -> Option<&Value> {
         match &self.kind {
             State::Chat(chat) => chat.body.get(name),

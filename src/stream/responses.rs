@@ -11,6 +11,8 @@ pub struct Responses {
     pub response: Option<Object>,
     ended: bool,
     pub text_len: usize,
+    /// What the model wrote.
+    pub text: String,
 }
 
 impl Responses {
@@ -21,7 +23,9 @@ impl Responses {
             return false;
         }
         if kind.ends_with(".delta") {
-            self.text_len += event.get("delta").and_then(Value::as_str).map_or(0, str::len);
+            let delta = event.get("delta").and_then(Value::as_str).unwrap_or_default();
+            self.text_len += delta.len();
+            self.text.push_str(delta);
         }
         self.ended |= matches!(kind, "response.completed" | "response.incomplete");
         if let Some(Value::Object(response)) = event.remove("response") {

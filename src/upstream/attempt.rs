@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::budget::Reservation;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exchange::Request;
@@ -19,18 +20,20 @@ pub struct Running {
     index: usize,
     started: Instant,
     open: bool,
+    /// What it holds of its budgets. Dropped, it counts as spent: nobody knows whether it was billed.
+    reservation: Option<Reservation>,
 }
 
 impl Running {
     /// `upstream`: the name that the policy knows it by.
-    pub fn start(cx: &Context, request: &Request, upstream: &Arc<str>) -> Self {
+    pub fn start(cx: &Context, request: &Request, upstream: &Arc<str>, reservation: Option<Reservation>) -> Self {
         let attempt = Attempt::new(Arc::clone(upstream), request.model().unwrap_or_default().into());
         let mut index = 0;
         cx.receipt.update(|facts| {
             index = facts.attempts.len();
             facts.attempts.push(attempt);
         });
-        Self { cx: cx.clone(), index, started: Instant::now(), open: true }
+        Self { cx: cx.clone(), index, started: Instant::now(), open: true, reservation }
     }
 
     pub fn cx(&self) -> &Context {
@@ -39,6 +42,7 @@ impl Running {
 
     /// The upstream answered with an error status, which nobody bills.
     pub fn refused(mut self, status: u16) {
+        self.release();
         self.close(|attempt| {
             attempt.ending = Ending::Refused;
             attempt.status = Some(status);
@@ -51,6 +55,8 @@ impl Running {
         let may_be_billed = error.may_be_billed();
         if may_be_billed {
             self.cx.books.count(Count::Unanswered);
+        } else {
+            self.release();
         }
         self.close(|attempt| {
             attempt.ending = Ending::Failed;
@@ -70,6 +76,9 @@ impl Running {
 
     /// What was used is known, or was estimated.
     pub fn charged(mut self, model: Arc<str>, usage: Usage, cost: Option<Money>) {
+        if let Some(reservation) = self.reservation.take() {
+            reservation.settle(cost);
+        }
         self.close(|attempt| {
             attempt.ending = Ending::Answered;
             attempt.prompt_tokens = usage.prompt;
@@ -86,10 +95,17 @@ impl Running {
 
     /// An answer that cannot have been billed: it has no usage, and nothing to estimate it from.
     pub fn unbilled(mut self) {
+        self.release();
         self.close(|attempt| {
             attempt.ending = Ending::Answered;
             attempt.cost = Some(Money::ZERO);
         });
+    }
+
+    fn release(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            reservation.release();
+        }
     }
 
     fn close(&mut self, change: impl FnOnce(&mut Attempt)) {

@@ -18,10 +18,9 @@ use crate::ledger::usage::Counts;
 use crate::ledger::{PriceTable, Usage};
 use crate::stream::sse::Event;
 use crate::stream::{Assembler, Kind};
+use crate::tokens::answer::answer_tokens;
+use crate::tokens::prompt_of;
 use crate::upstream::attempt::Running;
-
-/// Characters a token, where nobody counted: OpenAI's rule of thumb for English. Such a charge is marked as estimated.
-pub const CHARACTERS_PER_TOKEN: u64 = 4;
 
 /// Charges one attempt.
 pub struct Meter {
@@ -32,7 +31,8 @@ pub struct Meter {
     model_asked: Arc<str>,
     /// The name that the application knows: an alias, or the same.
     alias: Arc<str>,
-    prompt_bytes: u64,
+    /// What was asked: its tokens are counted where the answer does not tell.
+    request: Request,
     prices: Arc<PriceTable>,
 }
 
@@ -54,7 +54,7 @@ impl Meter {
             url: Arc::clone(&request.url),
             model_asked: request.model().unwrap_or_default().into(),
             alias: alias.map_or_else(asked, Arc::clone),
-            prompt_bytes: request.body().len() as u64,
+            request: request.clone(),
             prices,
             running: Some(running),
         }
@@ -109,18 +109,15 @@ impl Meter {
                 (model, usage)
             }
         };
-        let usage = usage.unwrap_or_else(|| self.estimate(body.len() as u64));
+        let usage = usage.unwrap_or_else(|| self.estimate(&serde_json::from_slice(body).unwrap_or_default()));
         self.charge(model, usage);
     }
 
-    fn estimate(&self, characters: u64) -> Usage {
-        let completion = if self.endpoint == Endpoint::Embeddings { 0 } else { characters };
-        Usage {
-            prompt: self.prompt_bytes.div_ceil(CHARACTERS_PER_TOKEN),
-            completion: completion.div_ceil(CHARACTERS_PER_TOKEN),
-            estimated: true,
-            ..Usage::default()
-        }
+    /// What an answer used that does not tell, by the tokens of its texts and of the request's.
+    fn estimate(&self, answer: &Value) -> Usage {
+        let completion =
+            if self.endpoint == Endpoint::Embeddings { 0 } else { answer_tokens(&self.model_asked, answer).tokens };
+        Usage { prompt: prompt_of(&self.request).count.tokens, completion, estimated: true, ..Usage::default() }
     }
 
     fn charge(&mut self, model_answered: Option<Arc<str>>, usage: Usage) {
@@ -157,7 +154,7 @@ impl Metered {
             .and_then(|usage| {
                 Usage::new(self.meter.endpoint, &Counts::read(&usage), assembler.service_tier().as_deref())
             })
-            .unwrap_or_else(|| self.meter.estimate(assembler.text_len() as u64));
+            .unwrap_or_else(|| self.meter.estimate(&assembler.so_far()));
         self.meter.charge(model, usage);
         if ended
             && let Some(body) = assembler.finish()

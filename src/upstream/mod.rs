@@ -26,12 +26,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use crate::budget::Budgets;
 use crate::context::Context;
 use crate::error::{Error, Phase, Result};
 use crate::exchange::{Body, Endpoint, Request, Response};
 use crate::ledger::{Count, PriceTable, Usage};
 use crate::patience::{Failure, Patience};
 use crate::stream::Kind;
+use crate::tokens::prompt_of;
 use crate::upstream::attempt::{DEFAULT, Running};
 use crate::upstream::begin::begin;
 use crate::upstream::fallback::{Ended, is_curable};
@@ -81,6 +83,8 @@ pub struct Upstream {
     prices: Arc<PriceTable>,
     name: Arc<str>,
     states: States,
+    /// None when the policy has none: then nothing is counted before it leaves.
+    budgets: Option<Arc<Budgets>>,
     /// By URL, whether requests that ask for a usage chunk are taken there; none is here before that is known.
     takes_usage: Mutex<HashMap<Arc<str>, bool>>,
 }
@@ -89,8 +93,8 @@ pub struct Upstream {
 const MOST_URLS: usize = 1000;
 
 impl Upstream {
-    pub fn new(prices: Arc<PriceTable>, states: States) -> Self {
-        Self { prices, name: DEFAULT.into(), states, takes_usage: Mutex::default() }
+    pub fn new(prices: Arc<PriceTable>, states: States, budgets: Option<Arc<Budgets>>) -> Self {
+        Self { prices, name: DEFAULT.into(), states, budgets, takes_usage: Mutex::default() }
     }
 
     pub fn prices(&self) -> &Arc<PriceTable> {
@@ -119,14 +123,29 @@ impl Upstream {
         let mut sent = if usage_added { with_usage(request) } else { request.clone() };
         let mut refused = false;
         let mut retries = 0_u32;
+        let mut is_substitute = way.is_substitute;
+        let mut asked = request.clone();
         loop {
             let (slot, reckoned) = match self.enter(cx, &sent, way).await {
                 Ok(entered) => entered,
                 Err(error) => return Ended::failed(error),
             };
             cx.patience.touch();
+            let mut reservation = None;
+            if let Some(budgets) = &self.budgets {
+                let admitted = match budgets.admit(cx, asked.clone(), way.alias.as_ref()) {
+                    Ok(admitted) => admitted,
+                    Err(error) => return Ended::failed(error),
+                };
+                reservation = admitted.reservation;
+                if admitted.is_substitute {
+                    is_substitute = true;
+                    asked = admitted.request;
+                    sent = if usage_added { with_usage(&asked) } else { asked.clone() };
+                }
+            }
             let began = Instant::now();
-            let running = Running::start(cx, &sent, name);
+            let running = Running::start(cx, &sent, name, reservation);
             let connect = cx.patience.connect();
             let outgoing = Outgoing {
                 url: &sent.url,
@@ -147,19 +166,19 @@ impl Upstream {
                         running.refused(response.status);
                         usage_added = false;
                         refused = true;
-                        sent = request.clone();
+                        sent = asked.clone();
                         continue;
                     }
                     if (refused || usage_added) && response.is_success() {
                         self.note_usage(&request.url, usage_added);
                     }
                     response.usage_added = usage_added;
+                    response.is_substitute = is_substitute;
                     let curable = is_curable(response.status);
                     let verdict = judge(response.status, &response.headers, SystemTime::now());
                     let Verdict::Retry(wish) = verdict else {
-                        let meter = Meter::new(running, request, way.alias.as_ref(), Arc::clone(&self.prices));
-                        let mut response = meter.read(response);
-                        response.is_substitute = way.is_substitute;
+                        let meter = Meter::new(running, &asked, way.alias.as_ref(), Arc::clone(&self.prices));
+                        let response = meter.read(response);
                         let (response, good) = match Kind::of(request.endpoint) {
                             Some(kind) if way.watches => begin(kind, response).await,
                             _ => (response, true),
@@ -305,7 +324,7 @@ impl Drop for Held {
 fn reckon(request: &Request) -> u64 {
     let limits = ["max_completion_tokens", "max_output_tokens", "max_tokens"];
     let answer = limits.iter().find_map(|name| request.get::<u64>(name)).unwrap_or_default();
-    (request.body().len() as u64).div_ceil(meter::CHARACTERS_PER_TOKEN).saturating_add(answer)
+    prompt_of(request).count.tokens.saturating_add(answer)
 }
 
 /// A waiter with a longer connect timeout came while the attempt ran: the time that ran out was not the one that counts.

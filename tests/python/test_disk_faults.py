@@ -476,10 +476,10 @@ def test_strict_raises_what_a_call_meets(face: Face, upstream: Upstream, path: P
 def test_an_old_file_is_brought_up(face: Face, upstream: Upstream, path: Path) -> None:
     """A file of version 1, which had no ledger."""
     filled(face, upstream, path)
-    sql(path, "DROP TABLE ledger", "PRAGMA user_version = 1")
+    sql(path, "DROP TABLE ledger", "DROP TABLE budget", "DROP TABLE reservation", "PRAGMA user_version = 1")
     client, said = opened(face, upstream, path)
     assert said == []
     assert asked(face, client, seed=0) == ("hit", [])
     client.cache.flush()
-    assert sql(path, "PRAGMA user_version") == [[2]]
+    assert sql(path, "PRAGMA user_version") == [[3]]
     assert farthing.ledger.Savings.from_json(cli("report", path, "--json")).calls == 1

@@ -279,8 +279,13 @@ struct Scene {
 
 impl Scene {
     fn new(steps: &[(&str, &[Step])], fallback: FallbackConfig) -> Self {
-        let price =
-            ModelConfig { input: "1".to_owned(), output: "2".to_owned(), cached_input: None, cache_write: None };
+        let price = ModelConfig {
+            input: Some("1".to_owned()),
+            output: Some("2".to_owned()),
+            cached_input: None,
+            cache_write: None,
+            max_output: None,
+        };
         let named = |name: &str| {
             let base_url = format!("http://{name}/v1");
             let limits =
@@ -299,6 +304,7 @@ impl Scene {
             max_disk_bytes: 0,
         };
         let config = Config {
+            budgets: Vec::new(),
             cache: Some(cache),
             models: steps.iter().map(|(name, _)| ((*name).to_owned(), price.clone())).collect(),
             aliases: BTreeMap::new(),
@@ -346,7 +352,7 @@ impl Scene {
             ttl: None,
             tag: None,
             looked_on_disk: false,
-            joins: true,
+            event_loop: None,
             tasks: None,
         };
         let result = self.engine.call(&cx, request).await;

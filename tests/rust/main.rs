@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod budget;
 mod disk;
 mod fallback;
 mod glance;
@@ -10,4 +11,5 @@ mod ledger;
 mod price;
 mod single_flight;
 mod stream;
+mod tokens;
 mod upstream;

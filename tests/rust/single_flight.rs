@@ -70,7 +70,13 @@ impl Sender for Scripted {
 }
 
 fn engine() -> Arc<Engine> {
-    let price = ModelConfig { input: "1".to_owned(), output: "2".to_owned(), cached_input: None, cache_write: None };
+    let price = ModelConfig {
+        input: Some("1".to_owned()),
+        output: Some("2".to_owned()),
+        cached_input: None,
+        cache_write: None,
+        max_output: None,
+    };
     let cache = CacheConfig {
         max_bytes: 1 << 20,
         ttl: None,
@@ -85,6 +91,7 @@ fn engine() -> Arc<Engine> {
     let config = Config {
         cache: Some(cache),
         models: BTreeMap::from([("m".into(), price)]),
+        budgets: Vec::new(),
         aliases: BTreeMap::new(),
         strict: false,
         upstreams: BTreeMap::new(),

@@ -18,9 +18,10 @@ from typing import Any
 
 from .. import _core
 from ..answers import failure, http_response, queue_of
+from ..exceptions import BudgetExceeded
 from ..places import ABSENT
 from ..plain import Kind, Limits, PlainCall
-from ..receipts import remember
+from ..receipts import refused, remember
 from ..routes import is_sdk_function
 
 __all__ = ["fast"]
@@ -114,6 +115,9 @@ def _ask(call: PlainCall) -> _core.Answer | None:
         return None
     try:
         return call.found.ask(limits, list((call.headers or {}).items()))  # type: ignore[no-any-return]
+    except BudgetExceeded as error:
+        refused(call.client._farthing.number, error)
+        raise
     except _core.SendError as error:
         failed = failure(call, error)
         raise failed from failed.__cause__
@@ -138,6 +142,9 @@ async def _ask_async(call: PlainCall) -> _core.Answer | None:
         except BaseException:
             job.cancel()
             raise
+    except BudgetExceeded as error:
+        refused(call.client._farthing.number, error)
+        raise
     except _core.SendError as error:
         failed = failure(call, error)
         raise failed from failed.__cause__

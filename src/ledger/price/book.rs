@@ -91,6 +91,26 @@ impl Period {
     }
 }
 
+impl Period {
+    /// All rates that a prompt of at most `prompt` tokens may be billed at.
+    pub(super) fn all_rates(&self, tier: Tier, prompt: u64) -> Vec<&Rates> {
+        let sheet = match tier {
+            Tier::Standard => None,
+            Tier::Batch => self.batch.as_ref(),
+            Tier::Flex => self.flex.as_ref(),
+            Tier::Priority => self.priority.as_ref(),
+        };
+        let (base, above) = match (sheet, tier) {
+            (Some(sheet), _) => (&sheet.base, &sheet.above),
+            (None, Tier::Standard) => (&self.base, &self.above),
+            // No such tier at this model.
+            (None, _) => return Vec::new(),
+        };
+        let past = above.iter().filter(|(tokens, _)| prompt > *tokens).map(|(_, rates)| rates);
+        std::iter::once(base).chain(past).collect()
+    }
+}
+
 /// The service tier that an answer was billed at.
 #[derive(Clone, Copy)]
 pub(super) enum Tier {
@@ -101,6 +121,21 @@ pub(super) enum Tier {
 }
 
 impl Tier {
+    /// The tiers that a request may be billed at which asks for this one. None for one that the list has no prices for.
+    pub(super) fn possible(asked: Option<&str>) -> Option<&'static [Self]> {
+        Some(match asked {
+            // "auto" is what the project's settings say, and what is meant when nothing is said.
+            None | Some("auto") => &[Self::Standard, Self::Priority],
+            // A tier that has no room is the standard one.
+            Some(_) => match Self::named(asked)? {
+                Self::Standard => &[Self::Standard],
+                Self::Batch => &[Self::Standard, Self::Batch],
+                Self::Flex => &[Self::Standard, Self::Flex],
+                Self::Priority => &[Self::Standard, Self::Priority],
+            },
+        })
+    }
+
     /// None for a tier that the list has no prices for.
     pub(super) fn named(name: Option<&str>) -> Option<Self> {
         match name {

@@ -38,6 +38,8 @@ pub struct Work {
     pub counters: Arc<Counters>,
     pub ttl: Option<Duration>,
     pub key: Key,
+    /// Its place on that list.
+    pub flight_key: Key,
 }
 
 impl Work {
@@ -47,7 +49,7 @@ impl Work {
         let worked = self.work(&cx, &request, next).await;
         self.set_bill(&cx);
         if let Some(flights) = &self.listed {
-            flights.remove(self.key, &self.flight);
+            flights.remove(self.flight_key, &self.flight);
         }
         self.flight.record(|log| match worked {
             Ok((head, end)) => {
@@ -156,6 +158,8 @@ pub async fn land(seat: Seat, cx: &Context, request: &Request, outcome: Outcome)
             (Some(head), _) if wants_stream && head.streams => Some(Ok((head.clone(), None))),
             // The stream broke; a plain call of its own would have been tried again.
             (Some(head), Some(Err(_))) if head.streams => Some(Err(Error::FlightLost)),
+            // It was the budgets of another call that had no room: this one may fall under others.
+            (_, Some(Err(Error::Budget(_)))) if outcome == Outcome::Joined => Some(Err(Error::FlightLost)),
             (_, Some(Err(error))) => Some(Err(error.clone())),
             (Some(head), Some(Ok(end))) => Some(Ok((head.clone(), Some(end.clone())))),
             _ => None,

@@ -14,7 +14,7 @@ use super::gate::Gate;
 use super::row::Stored;
 use super::schema::{self, Kind};
 use super::steps::{immediately, in_steps};
-use super::{Size, books, file, invalidation, now, transfer};
+use super::{Size, books, budget, file, invalidation, now, transfer};
 use crate::ledger::Report;
 
 /// A file that is opened for each thing that is asked of it.
@@ -204,6 +204,11 @@ impl CacheFile {
             sum.add(&page.report);
         }
         Ok(sum)
+    }
+
+    /// How the budgets stand.
+    pub fn budget(&self) -> Result<Vec<budget::Line>, Fault> {
+        self.with(|connection| budget::lines(connection))
     }
 
     /// The same by day: its beginning in seconds since 1970, and its sums.

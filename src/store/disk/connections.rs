@@ -21,6 +21,8 @@ pub struct Connections {
     /// With the epoch that they were opened in.
     readers: Mutex<Vec<(u64, Connection)>>,
     writer: Mutex<Option<Connection>>,
+    /// The one that budgets are booked with, on the threads of those who ask; with its epoch.
+    booker: Mutex<Option<(u64, Connection)>>,
     /// Rises when the path means another file.
     epoch: AtomicU64,
     /// There is a file that can be read.
@@ -34,6 +36,7 @@ impl Connections {
             gate: Arc::clone(gate),
             readers: Mutex::default(),
             writer: Mutex::default(),
+            booker: Mutex::default(),
             epoch: AtomicU64::new(0),
             ready: AtomicBool::new(false),
         });
@@ -78,6 +81,31 @@ impl Connections {
         Some(result)
     }
 
+    /// Works with a connection that may write, one at a time; None when there is no file.
+    pub fn book<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Option<Result<T, Fault>> {
+        if !self.is_ready() {
+            return None;
+        }
+        let _pass = self.gate.enter();
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let mut place = lock(&self.booker);
+        if place.as_ref().is_some_and(|(opened, _)| *opened != epoch) {
+            *place = None;
+        }
+        let (_, connection) = match place.as_mut() {
+            Some(kept) => kept,
+            None => match file::connect_to_book(&self.path) {
+                Ok(connection) => place.insert((epoch, connection)),
+                Err(fault) => return Some(Err(fault)),
+            },
+        };
+        let result = work(connection);
+        if result.is_err() {
+            *place = None;
+        }
+        Some(result)
+    }
+
     /// The writer's place; its thread holds a pass.
     pub fn writer(&self) -> MutexGuard<'_, Option<Connection>> {
         lock(&self.writer)
@@ -99,7 +127,8 @@ impl Connections {
     /// The gate is shut, so nobody uses them.
     pub fn close_for_fork(&self) {
         let readers = std::mem::take(&mut *lock(&self.readers)).into_iter().map(|(_, connection)| connection);
-        for connection in readers.chain(lock(&self.writer).take()) {
+        let booker = lock(&self.booker).take().map(|(_, connection)| connection);
+        for connection in readers.chain(lock(&self.writer).take()).chain(booker) {
             // The log is written back by whoever closes last in the end; a fork does not wait for that.
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
@@ -111,6 +140,7 @@ impl Connections {
         self.set_gone();
         lock(&self.readers).clear();
         lock(&self.writer).take();
+        lock(&self.booker).take();
     }
 }
 

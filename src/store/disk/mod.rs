@@ -4,11 +4,12 @@
 //! a miss and a note, never a failed call; who wants to hear of it asks [`DiskStore::take_news`]. Which answers are stored
 //! and which calls may be answered is decided in `stages/cache.rs`.
 //!
-//! `file.rs` opens the file, `schema.rs` has its tables, `row.rs` an answer in them, `books.rs` the sums,
+//! `file.rs` opens the file, `schema.rs` has its tables, `row.rs` an answer in them, `books.rs` the sums, `budget.rs` what budgets have and who reserved (`owner.rs`),
 //! `invalidation.rs` what is to be forgotten; `gate.rs` and `connections.rs` keep SQLite out of forks; `admin.rs` is what the command line does with a file.
 
 pub mod admin;
 mod books;
+pub mod budget;
 mod connections;
 pub mod fault;
 pub mod file;
@@ -16,6 +17,7 @@ pub mod gate;
 mod invalidation;
 pub mod network;
 mod news;
+mod owner;
 mod queue;
 pub mod row;
 pub mod schema;
@@ -28,6 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::Transaction;
 
 use self::connections::Connections;
 use self::fault::Fault;
@@ -239,6 +243,25 @@ impl DiskStore {
     /// The sums that are to go into the file.
     pub fn book(&self) -> &Arc<Ledger> {
         &self.0.book
+    }
+
+    /// One transaction on the tables of budgets, on the caller's thread.
+    ///
+    /// # Errors
+    /// What kept it from being written; noted, as all faults are.
+    pub fn budget<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, Fault> {
+        let Some(done) = self.0.connections.book(|connection| steps::immediately(connection, work)) else {
+            // Why there is no file was noted by whoever tried to open it.
+            return Err(Fault::Refused("budgets are kept in memory until there is a cache file".to_owned()));
+        };
+        if let Err(fault) = &done {
+            self.0.note(fault);
+            if fault.is_corrupt() {
+                self.0.news.set_suspect();
+                self.0.queue.hurry();
+            }
+        }
+        done
     }
 
     /// Answers that were read from the file by this process.

@@ -8,7 +8,7 @@ use super::fault::Fault;
 const APPLICATION: i32 = 0x6674_6867;
 
 /// Step n makes version n + 1 of version n. A step that was released is never changed again.
-const STEPS: [&str; 2] = [ENTRIES, LEDGER];
+const STEPS: [&str; 3] = [ENTRIES, LEDGER, BUDGET];
 
 pub const VERSION: i32 = STEPS.len() as i32;
 
@@ -77,6 +77,34 @@ const LEDGER: &str = "
         start INTEGER NOT NULL,
         report TEXT NOT NULL,
         PRIMARY KEY (span, start)
+    ) WITHOUT ROWID;
+";
+
+/// `subject` is a JSON list ("tag=x"), or empty; `day` is the UTC day since 1970 of a budget by the day; `most` is its limit as
+/// it was last. Money is in 1e-12 USD. A reservation is one attempt's in one account; `owner` is its process (`owner.rs`),
+/// `until` milliseconds since 1970.
+const BUDGET: &str = "
+    CREATE TABLE budget (
+        name TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        day INTEGER,
+        most INTEGER,
+        spent INTEGER NOT NULL,
+        unknown INTEGER NOT NULL,
+        expired INTEGER NOT NULL,
+        unpriced INTEGER NOT NULL,
+        warned INTEGER NOT NULL,
+        PRIMARY KEY (name, subject)
+    ) WITHOUT ROWID;
+    CREATE INDEX budget_day ON budget (day) WHERE day IS NOT NULL;
+    CREATE TABLE reservation (
+        name TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        amount INTEGER NOT NULL,
+        until INTEGER NOT NULL,
+        PRIMARY KEY (name, subject, owner, attempt)
     ) WITHOUT ROWID;
 ";
 

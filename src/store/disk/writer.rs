@@ -15,7 +15,7 @@ use super::file::{self, Identity};
 use super::invalidation::{self, Note, Recent, Sweep};
 use super::queue::{Batch, Job, Order};
 use super::steps::{immediately, in_steps};
-use super::{CLOCK_SLACK, PATIENCE, Shared, admin, books, now, row};
+use super::{CLOCK_SLACK, PATIENCE, Shared, admin, books, budget, now, row};
 use crate::ledger::Report;
 
 /// Sums are written, and other processes' invalidations read, this often.
@@ -190,6 +190,7 @@ impl Writer {
             // The answers can be asked for again, the sums cannot.
             if let Ok(old) = file::connect(&moved) {
                 let _ = immediately(&mut opened.connection, |tables| books::salvage(tables, &old));
+                let _ = immediately(&mut opened.connection, |tables| budget::salvage(tables, &old));
             }
             shared.note(&Fault::Corrupt(Some(moved)));
         }
@@ -349,6 +350,7 @@ impl Writer {
         }
         let orphan = immediately(connection, |tables| {
             books::fold(tables, now / 1000)?;
+            budget::maintain(tables, now.div_euclid(86_400_000))?;
             file::set_number(tables, "maintained", now)?;
             invalidation::maintain(tables, now)
         })?;
