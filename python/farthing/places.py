@@ -108,7 +108,7 @@ def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any], route: Dest
 def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None) -> Placed | None:
     client = resource._client
     there = None if destined is None else destined.destination
-    own = destined is None or there is None or any(route.destination is None for route in destined.fallbacks)
+    own = destined is None or there is None or any(route.destination is None for route in destined.others)
     if client._strict_response_validation:
         return None
     # Keys that are new for each request are asked for on the SDK's own way.

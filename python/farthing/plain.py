@@ -168,7 +168,8 @@ class PlainCall:
             if given is None:
                 return False
             options = merge(options, given)
-        notes = route = None
+        route: Destined | None = None
+        notes: list[str] | None = None
         routes = self.client._farthing.routes
         if routes:
             asked = arguments.get("model")

@@ -21,7 +21,7 @@ from . import _core
 from .answers import forget_queues
 from .exceptions import CacheError, FarthingError, FarthingWarning, PolicyError, explain
 from .policy import ENV, Policy
-from .upstreams import Route, routes_of
+from .upstreams import Routes, routes_of
 
 if TYPE_CHECKING:
     from .signatures import PolicyLike
@@ -80,7 +80,7 @@ class Session:
 
     # Of these, places.py watches the engine and the routes: a reload puts others there.
     engine: _core.Engine
-    routes: dict[str, Route]
+    routes: Routes
 
     def __init__(
         self, policy: Policy, ledger: _core.Ledger | None = None, path: str | None = None, *, watch: bool = False

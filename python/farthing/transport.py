@@ -271,7 +271,7 @@ class _Call:
         endpoint = endpoint_of(request)
         if endpoint is None:
             return None
-        own = not named or any(other.destination is None for other in (destined.fallbacks if destined else ()))
+        own = not named or any(other.destination is None for other in (destined.others if destined else ()))
         route = route_of(client, urls_of(destined), own=own)
         if route is Route.UNSEEN:
             return None

@@ -31,6 +31,7 @@ __all__ = [
     "Destination",
     "Keys",
     "Route",
+    "Routes",
     "adapted",
     "keys_now",
     "keys_soon",
@@ -50,6 +51,7 @@ _REASONING = re.compile(r"(?:.*/)?(?:o[1-9](?:-|$)|gpt-5).*")
 # As OpenAI's reference has it for these models: https://platform.openai.com/docs/api-reference/chat/create
 _KNOWN = Adapt(rename={"max_tokens": "max_completion_tokens"})
 _POLL = 1.0
+_MOST_NAMES = 10_000
 
 Keys = Mapping["Destination", str]
 """The keys of those upstreams whose key is a function's, for one call."""
@@ -184,7 +186,7 @@ def _limits(timeout: Any, retries: int | None, client: Any) -> tuple[float | Non
 class Route:
     """What stands behind one name of a model."""
 
-    __slots__ = ("adapt", "destination", "fallbacks", "model", "name", "parameters")
+    __slots__ = ("adapt", "destination", "fallbacks", "model", "name", "parameters", "substitutes")
 
     def __init__(self, name: str, model: str, destination: Destination | None) -> None:
         self.name = name
@@ -193,6 +195,13 @@ class Route:
         self.parameters: Mapping[str, Any] = {}
         self.adapt: Adapt | None = None
         self.fallbacks: tuple[Route, ...] = ()
+        # Cheaper models that a budget may send a call to.
+        self.substitutes: tuple[Route, ...] = ()
+
+    @property
+    def others(self) -> tuple[Route, ...]:
+        """Who may be asked besides it."""
+        return self.fallbacks + self.substitutes
 
     @property
     def changes(self) -> bool:
@@ -200,17 +209,38 @@ class Route:
         return bool(self.parameters or self.adapt)
 
     def stamp(self) -> tuple[Any, ...]:
-        return tuple(route.destination.stamp() for route in (self, *self.fallbacks) if route.destination is not None)
+        return tuple(route.destination.stamp() for route in (self, *self.others) if route.destination is not None)
 
     def dynamic(self) -> Iterator[Destination]:
         """The upstreams whose key is a function's, the first one's first."""
-        for route in (self, *self.fallbacks):
+        for route in (self, *self.others):
             if route.destination is not None and route.destination.ask_key is not None:
                 yield route.destination
 
 
-def routes_of(policy: Policy, numbers: Iterator[int]) -> dict[str, Route]:
-    """The names of models behind which there is more than another name.
+class Routes:
+    """The routes of a policy, by the names of models behind which there is more than another name. False when there are
+    none."""
+
+    def __init__(self, named: dict[str, Route], substitutes: tuple[Route, ...]) -> None:
+        self._named = named
+        self._substitutes = substitutes
+
+    def __bool__(self) -> bool:
+        return bool(self._named or self._substitutes)
+
+    def get(self, name: str) -> Route | None:
+        found = self._named.get(name)
+        if found is None and self._substitutes:
+            found = Route(name, name, None)
+            found.substitutes = self._substitutes
+            if len(self._named) < _MOST_NAMES:
+                self._named[name] = found
+        return found
+
+
+def routes_of(policy: Policy, numbers: Iterator[int]) -> Routes:
+    """What the policy says of where calls go.
 
     Raises:
         PolicyError: a key is not where the policy says that it is.
@@ -231,19 +261,22 @@ def routes_of(policy: Policy, numbers: Iterator[int]) -> dict[str, Route]:
         fallback = alias.fallback if alias.fallback is not None else model.fallback if model is not None else ()
         return route, fallback
 
+    cheaper = [bare(to)[0] for to in dict.fromkeys(budget.to for budget in policy.budgets if budget.to is not None)]
     routes = {}
     for name in {**policy.models, **policy.aliases}:
         route, fallbacks = bare(name)
         # A fallback of a fallback is not followed: whoever reads the line sees who is asked.
         route.fallbacks = tuple(bare(other)[0] for other in fallbacks)
         if route.destination is not None or route.changes or route.fallbacks:
+            # The model of the request cannot just be called by another name: that one is not here.
+            route.substitutes = tuple(cheaper)
             routes[name] = route
-    return routes
+    return Routes(routes, tuple(cheaper) if any(route.destination or route.changes for route in cheaper) else ())
 
 
 def urls_of(route: Route | None) -> list[str]:
     """Those of the policy's upstreams that may be asked."""
-    routes = () if route is None else (route, *route.fallbacks)
+    routes = () if route is None else (route, *route.others)
     return [one.destination.base_url for one in routes if one.destination is not None]
 
 
@@ -313,8 +346,8 @@ def plan_of(
     """The plan of calls by `route`. `options`: of a call, before anybody changed them; `build`: the client's own
     `_build_request`; `notes`: for the receipt."""
     timed = not isinstance(options.timeout, NotGiven)
-    targets: list[Any] = []
-    for fallback in route.fallbacks:
+    targets: dict[Route, Any] = {}
+    for fallback in route.others:
         there = fallback.destination
         if there is None and is_dynamic(client):
             notes.append(f"{fallback.name} was left out: only the SDK can make this client's credentials")
@@ -336,8 +369,9 @@ def plan_of(
             limits = _limits(options.timeout, there.max_retries, client) if timed else there.limits(client)
         raw = sent_headers(request)
         name = None if there is None else there.name
-        targets.append((name, fallback.name, str(request.url), raw, _difference(route, fallback), limits))
-    return _core.Plan(None if route.destination is None else route.destination.name, targets)
+        targets[fallback] = (name, fallback.name, str(request.url), raw, _difference(route, fallback), limits)
+    made = ([targets[one] for one in ones if one in targets] for ones in (route.fallbacks, route.substitutes))
+    return _core.Plan(None if route.destination is None else route.destination.name, *made)
 
 
 def sent_headers(request: Any) -> list[tuple[bytes, bytes]]:

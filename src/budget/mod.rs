@@ -82,6 +82,24 @@ pub struct Budgets {
     keeper: Arc<Keeper>,
 }
 
+/// Where a cheaper model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At the same upstream, asked in the same words.
+    Here,
+    /// At another, or asked in other words.
+    Elsewhere,
+    /// It was asked already.
+    Nowhere,
+}
+
+/// What becomes of an attempt.
+pub enum Admission {
+    Leaves(Admitted),
+    /// It goes to the model that the policy calls by this name, and has to be admitted there.
+    Goes(Arc<str>),
+}
+
 /// What an attempt may go out with.
 pub struct Admitted {
     /// The request, or one to a cheaper model.
@@ -128,11 +146,17 @@ impl Budgets {
     }
 
     /// Reserves what an attempt may cost. `alias`: the name that the policy knows the model by, if it is not the one that
-    /// the call asked for.
+    /// the call asked for. `place`: where the model is that the policy calls by a name.
     ///
     /// # Errors
     /// [`Error::Budget`] when a budget has no room for it, or its cost is unknown and the budget blocks.
-    pub fn admit(&self, cx: &Context, request: Request, alias: Option<&Arc<str>>) -> Result<Admitted> {
+    pub fn admit(
+        &self,
+        cx: &Context,
+        request: Request,
+        alias: Option<&Arc<str>>,
+        place: impl Fn(&str) -> Place,
+    ) -> Result<Admission> {
         let alias = alias.map_or_else(|| cx.receipt.read(|facts| Arc::clone(&facts.model_asked)), Arc::clone);
         let mut request = request;
         let mut tried: Vec<String> = Vec::new();
@@ -149,22 +173,31 @@ impl Budgets {
             let rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.applies(&subject)).collect();
             if rules.is_empty() {
                 let is_substitute = !tried.is_empty();
-                return Ok(Admitted { request, is_substitute, reservation: None });
+                return Ok(Admission::Leaves(Admitted { request, is_substitute, reservation: None }));
             }
             let bound = bound::bound(&self.prices, &request, &alias, now);
             match self.reserve(cx, &rules, &subject, &bound, &model)? {
                 Ok(reservation) => {
-                    return Ok(Admitted { request, is_substitute: !tried.is_empty(), reservation: Some(reservation) });
+                    let is_substitute = !tried.is_empty();
+                    return Ok(Admission::Leaves(Admitted { request, is_substitute, reservation: Some(reservation) }));
                 }
                 Err((rule, blocked)) => {
-                    let to = match &rule.action {
-                        Action::Downgrade { to } if **to != *model && !tried.iter().any(|known| **known == **to) => to,
-                        _ => return Err(Error::Budget(Arc::new(blocked))),
+                    let is_new = |to: &str| to != model && !tried.iter().any(|known| known == to);
+                    let (to, name, place) = match &rule.action {
+                        Action::Downgrade { to, name } => match place(name) {
+                            Place::Here if !is_new(to) => return Err(Error::Budget(Arc::new(blocked))),
+                            Place::Nowhere => return Err(Error::Budget(Arc::new(blocked))),
+                            place => (to, name, place),
+                        },
+                        Action::Warn | Action::Block => return Err(Error::Budget(Arc::new(blocked))),
                     };
                     let of = if blocked.subject.is_empty() { String::new() } else { format!(" ({})", blocked.subject) };
                     cx.receipt.update(|facts| {
                         facts.note(format!("the budget \"{}\"{of} has no room for {model}: {to} was asked", rule.name));
                     });
+                    if place == Place::Elsewhere {
+                        return Ok(Admission::Goes(Arc::clone(name)));
+                    }
                     request = request.with_field("model", &serde_json::Value::from(&**to).to_string());
                     tried.push(model);
                 }

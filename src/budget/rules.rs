@@ -23,7 +23,11 @@ pub enum Per {
 pub enum Action {
     Warn,
     Block,
-    Downgrade { to: Arc<str> },
+    /// `to`: the model that takes over; `name`: as the policy calls it.
+    Downgrade {
+        to: Arc<str>,
+        name: Arc<str>,
+    },
 }
 
 /// One budget of the policy.
@@ -71,7 +75,9 @@ impl Rule {
         let action = match (config.action.as_str(), &config.to) {
             ("warn", _) => Action::Warn,
             ("block", _) => Action::Block,
-            ("downgrade", Some(to)) => Action::Downgrade { to: alias(to).as_deref().unwrap_or(to).into() },
+            ("downgrade", Some(to)) => {
+                Action::Downgrade { to: alias(to).as_deref().unwrap_or(to).into(), name: to.as_str().into() }
+            }
             _ => return Err(wrong("action")),
         };
         let limit = Money::parse(&config.limit).ok_or_else(|| wrong("limit"))?;

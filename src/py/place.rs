@@ -221,7 +221,7 @@ impl Place {
     /// Where calls go, with what one brings along: headers, and times.
     pub fn plan(&self, own: &[(String, String)], times: Option<Limits>) -> Option<Arc<crate::upstream::plan::Plan>> {
         let plan = self.plan.as_ref()?;
-        if plan.fallbacks.is_empty() || own.is_empty() && times.is_none() {
+        if plan.is_alone() || own.is_empty() && times.is_none() {
             return Some(Arc::clone(plan));
         }
         let pair = |(name, value): &(String, String)| {

@@ -23,7 +23,12 @@ pub struct Plan(pub Arc<plan::Plan>);
 #[pymethods]
 impl Plan {
     #[new]
-    fn new(py: Python<'_>, upstream: Option<String>, fallbacks: Vec<RawTarget>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        upstream: Option<String>,
+        fallbacks: Vec<RawTarget>,
+        substitutes: Vec<RawTarget>,
+    ) -> PyResult<Self> {
         let target = |(upstream, name, url, headers, adaptation, limits): RawTarget| {
             let Some(headers) = header_map(&headers) else {
                 return Err(CoreError::new_err("a header that HTTP does not allow"));
@@ -41,6 +46,7 @@ impl Plan {
             })
         };
         let fallbacks = fallbacks.into_iter().map(target).collect::<PyResult<_>>()?;
-        Ok(Self(Arc::new(plan::Plan { upstream: upstream.map(Into::into), fallbacks })))
+        let substitutes = substitutes.into_iter().map(target).collect::<PyResult<_>>()?;
+        Ok(Self(Arc::new(plan::Plan { upstream: upstream.map(Into::into), fallbacks, substitutes })))
     }
 }

@@ -53,7 +53,7 @@ impl Upstream {
     /// Asks the upstreams of a plan in their order.
     pub(super) async fn walk(&self, cx: &Context, request: &Request, plan: &Plan) -> Result<Response> {
         // What one server holds, another does not know.
-        let alone = Plan { upstream: plan.upstream.clone(), fallbacks: Vec::new() };
+        let alone = Plan { fallbacks: Vec::new(), ..plan.clone() };
         let plan = if !plan.fallbacks.is_empty() && is_tied(request) { &alone } else { plan };
         let mut states = vec![self.states.get(plan.upstream.as_deref(), &request.url)];
         states.extend(plan.fallbacks.iter().map(|target| self.states.get(target.upstream.as_deref(), &target.url)));
@@ -132,6 +132,7 @@ impl Walk<'_> {
             is_substitute: target.is_some(),
             watches,
             deadline: self.deadline,
+            diverted: Vec::new(),
         };
         let began = Instant::now();
         let attempts = self.upstream.attempts(cx, request, &way);

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::budget::Budgets;
+use crate::budget::{Admission, Budgets, Place};
 use crate::context::Context;
 use crate::error::{Error, Phase, Result};
 use crate::exchange::{Body, Endpoint, Request, Response};
@@ -55,6 +55,7 @@ pub struct Outgoing<'a> {
 }
 
 /// On whose account attempts are made.
+#[derive(Default)]
 struct Way<'a> {
     /// None = nothing is known of the upstream, and nothing is limited.
     state: Option<&'a Arc<State>>,
@@ -64,6 +65,8 @@ struct Way<'a> {
     /// A stream counts as an answer once its first token is there.
     watches: bool,
     deadline: Option<Instant>,
+    /// Cheaper models that a budget has sent the call to.
+    diverted: Vec<Arc<str>>,
 }
 
 /// Who puts bytes on the wire: reqwest, or an adapter to the user's own http client.
@@ -109,10 +112,7 @@ impl Upstream {
         match &cx.plan {
             Some(plan) => self.walk(cx, &request, plan).await,
             None if self.states.hedge.is_some() => self.walk(cx, &request, &Plan::default()).await,
-            None => {
-                let way = Way { state: None, alias: None, is_substitute: false, watches: false, deadline: None };
-                self.attempts(cx, &request, &way).await.result
-            }
+            None => self.attempts(cx, &request, &Way::default()).await.result,
         }
     }
 
@@ -133,8 +133,13 @@ impl Upstream {
             cx.patience.touch();
             let mut reservation = None;
             if let Some(budgets) = &self.budgets {
-                let admitted = match budgets.admit(cx, asked.clone(), way.alias.as_ref()) {
-                    Ok(admitted) => admitted,
+                let admitted = match budgets.admit(cx, asked.clone(), way.alias.as_ref(), |name| way.place(cx, name)) {
+                    Ok(Admission::Leaves(admitted)) => admitted,
+                    Ok(Admission::Goes(name)) => {
+                        // It waits for nothing at this upstream any more.
+                        drop(slot);
+                        return Box::pin(self.divert(cx, request, way, &name)).await;
+                    }
                     Err(error) => return Ended::failed(error),
                 };
                 reservation = admitted.reservation;
@@ -230,6 +235,28 @@ impl Upstream {
         }
     }
 
+    /// All attempts at a cheaper model of another upstream.
+    async fn divert(&self, cx: &Context, request: &Request, way: &Way<'_>, name: &Arc<str>) -> Ended {
+        let Some(target) = cx.plan.as_ref().and_then(|plan| plan.substitute(name)) else {
+            return Ended::failed(Error::Internal(format!("no plan for the model {name}")));
+        };
+        let (request, dropped) = target.request(request);
+        for field in dropped {
+            cx.receipt.update(|facts| facts.note(format!("{field} was left out for {name}")));
+        }
+        cx.patience.turns_to(target.limits, way.watches);
+        let state = self.states.get(target.upstream.as_deref(), &target.url);
+        let way = Way {
+            state: Some(&state),
+            alias: Some(Arc::clone(name)),
+            is_substitute: true,
+            watches: way.watches,
+            deadline: way.deadline,
+            diverted: way.diverted.iter().chain([name]).map(Arc::clone).collect(),
+        };
+        self.attempts(cx, &request, &way).await
+    }
+
     /// Waits until the upstream's limits let the request out; returns how many tokens were reckoned for it.
     async fn enter(&self, cx: &Context, request: &Request, way: &Way<'_>) -> Result<(Slot, u64)> {
         let Some(limiter) = way.limiter() else { return Ok((Slot::default(), 0)) };
@@ -282,6 +309,15 @@ impl Upstream {
 impl Way<'_> {
     fn limiter(&self) -> Option<&limits::Limiter> {
         self.state.and_then(|state| state.limiter.as_ref())
+    }
+
+    /// Where a cheaper model is, seen from here.
+    fn place(&self, cx: &Context, name: &str) -> Place {
+        if self.diverted.iter().any(|known| **known == *name) {
+            return Place::Nowhere;
+        }
+        let elsewhere = cx.plan.as_ref().is_some_and(|plan| plan.substitute(name).is_some());
+        if elsewhere { Place::Elsewhere } else { Place::Here }
     }
 
     fn record(&self, began: Instant, failed: bool) {

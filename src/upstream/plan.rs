@@ -18,6 +18,9 @@ pub struct Plan {
     pub upstream: Option<Arc<str>>,
     /// Who is asked after it, in this order.
     pub fallbacks: Vec<Target>,
+    /// Cheaper models that a budget may send the call to, and that are not at the first upstream, or not asked in the same
+    /// words.
+    pub substitutes: Vec<Target>,
 }
 
 /// One fallback: an upstream and a model of it.
@@ -43,11 +46,21 @@ impl Target {
 }
 
 impl Plan {
+    /// Whether nobody but the first upstream is ever asked.
+    pub fn is_alone(&self) -> bool {
+        self.fallbacks.is_empty() && self.substitutes.is_empty()
+    }
+
+    /// The cheaper model that the policy calls by this name.
+    pub fn substitute(&self, name: &str) -> Option<&Target> {
+        self.substitutes.iter().find(|target| &*target.name == name)
+    }
+
     /// The plan for a call that brings headers of its own, and times (its `max_retries` is not looked at).
     #[must_use]
     pub fn for_call(&self, own: &HeaderMap, times: Option<Limits>) -> Self {
         let mut plan = self.clone();
-        for target in &mut plan.fallbacks {
+        for target in plan.fallbacks.iter_mut().chain(&mut plan.substitutes) {
             if let (Some(limits), Some(times)) = (&mut target.limits, times) {
                 *limits = Limits { max_retries: limits.max_retries, ..times };
             }
