@@ -168,8 +168,8 @@ class PlainCall:
             if given is None:
                 return False
             options = merge(options, given)
-        route: Destined | None = None
         notes: list[str] | None = None
+        route = None
         routes = self.client._farthing.routes
         if routes:
             asked = arguments.get("model")
