@@ -155,7 +155,7 @@ def check(file: str) -> None:
 
     checked = Policy.from_toml(file)
     click.echo(f"{file}: ok")
-    click.echo(json.dumps(json.loads(checked.to_core()), indent=2))
+    click.echo(json.dumps(checked.to_show(), indent=2, sort_keys=True))
 
 
 @cli.command(context_settings=CONTEXT)

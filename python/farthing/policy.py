@@ -25,7 +25,7 @@ from .call_options import MODES, Mode
 from .checks import Bad, one_of, shown, text
 from .exceptions import PolicyError, explain
 from .parts import Part, check, dotted, or_none, part, plain, reported, stage, table
-from .upstream_policy import Alias, Fallback, Upstream, known, names, refuse_secrets, upstreams
+from .upstream_policy import Alias, Fallback, Upstream, hidden, known, names, refuse_secrets, upstreams
 
 __all__ = ["Budget", "Cache", "Mode", "ModelPrice", "Policy"]
 
@@ -233,6 +233,14 @@ class Policy(Part):
         if isinstance(policy, str | os.PathLike):
             return cls.from_toml(policy)
         raise PolicyError(explain("policy must be a Policy, a path, a dict or None", value=shown(policy)))
+
+    def to_show(self) -> dict[str, Any]:
+        """The policy as plain values for people: everything but keys and the texts of headers."""
+        values: Any = plain(self)
+        for upstream in values["upstreams"].values():
+            upstream["api_key"] = hidden(upstream["api_key"])
+            upstream["headers"] = {name: hidden(value) for name, value in upstream["headers"].items()}
+        return values  # type: ignore[no-any-return]
 
     def to_core(self) -> str:
         """The policy as JSON for the Rust core: sorted keys, prices as decimal texts, equal for equal policies."""

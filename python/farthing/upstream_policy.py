@@ -368,6 +368,11 @@ def upstreams(value: object, key: str) -> Mapping[str, Upstream]:
     return MappingProxyType(made)
 
 
+def hidden(secret: object) -> object:
+    """Where a key or the text of a header is, without it."""
+    return dict(secret) if isinstance(secret, Mapping) else None if secret is None else "(given)"
+
+
 def known(upstreams: Mapping[str, Upstream], name: str | None, key: str) -> None:
     """Refuses an upstream that is not listed."""
     if name is None or name == DEFAULT or name in upstreams:

@@ -509,6 +509,17 @@ def test_secrets_are_not_shown(other: Upstream, tmp_path: Path) -> None:
     assert "öther" not in str(caught.value)
 
 
+def test_a_policy_is_shown_without_its_secrets(other: Upstream) -> None:
+    parts = policy(other)
+    parts["upstreams"]["more"] = {
+        "base_url": "http://more/v1",
+        "api_key": {"env": "MORE"},
+        "headers": {"a": "sk-other"},
+    }
+    shown = json.dumps(Policy.from_dict(parts).to_show())
+    assert "sk-other" not in shown and '{"env": "MORE"}' in shown and '"upstream": "other"' in shown
+
+
 def toml(tmp_path: Path, text: str) -> Policy:
     path = tmp_path / "farthing.toml"
     path.write_text(text)
