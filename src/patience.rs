@@ -52,10 +52,8 @@ struct State {
     writes: bool,
     /// Limits of the upstream that is asked now, in place of the waiters' own.
     upstream: Option<Limits>,
-    /// Another upstream is asked when this one has failed: nobody gives up before that.
-    further: bool,
-    /// How many upstreams were asked before this one.
-    turns: u32,
+    /// Other upstreams are asked when this one has failed: who waits gets what that comes to in the end.
+    walks: bool,
 }
 
 impl State {
@@ -86,8 +84,7 @@ impl Default for Patience {
             progress: Instant::now(),
             writes: false,
             upstream: None,
-            further: false,
-            turns: 0,
+            walks: false,
         };
         Self { state: Mutex::new(state), changed: watch::Sender::new(0) }
     }
@@ -101,26 +98,18 @@ impl Patience {
         patience
     }
 
-    /// The turn of the first upstream begins; `further`: there are others after it.
-    pub fn begins(&self, further: bool) {
-        self.lock().further = further;
+    /// There is more than one upstream to ask.
+    pub fn walks(&self) {
+        self.lock().walks = true;
     }
 
     /// The turn of another upstream begins, with limits of its own (None: the waiters'), and all its retries.
-    pub fn turns_to(&self, limits: Option<Limits>, further: bool) {
+    pub fn turns_to(&self, limits: Option<Limits>) {
         let mut state = self.lock();
-        state.turns += 1;
         state.upstream = limits;
-        state.further = further;
         for waiter in &mut state.waiters {
             waiter.used = 0;
         }
-    }
-
-    /// The upstreams are all asked: whoever has no retries left gives up now.
-    pub fn ends(&self) {
-        self.lock().further = false;
-        self.notify();
     }
 
     /// The limits of the most patient waiter, each by itself; None when nobody waits.
@@ -213,10 +202,7 @@ impl Patience {
             waiter.used += 1;
         }
         let retry = state.waiters.iter().any(|waiter| waiter.used <= state.max_retries(waiter));
-        // What is shown in the end is the failure of the first upstream.
-        if state.turns == 0 || state.last_failure.is_none() {
-            state.last_failure = Some(failure);
-        }
+        state.last_failure = Some(failure);
         drop(state);
         self.notify();
         retry
@@ -225,7 +211,7 @@ impl Patience {
     /// The failure with which this waiter gives up, if it has no retries left.
     pub fn gives_up(&self, id: WaiterId) -> Option<Failure> {
         let state = self.lock();
-        let waiter = state.waiters.iter().find(|waiter| waiter.id == id).filter(|_| !state.further)?;
+        let waiter = state.waiters.iter().find(|waiter| waiter.id == id).filter(|_| !state.walks)?;
         (waiter.used > state.max_retries(waiter)).then(|| state.last_failure.clone()).flatten()
     }
 

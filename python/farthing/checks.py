@@ -22,6 +22,7 @@ __all__ = [
     "disk_size",
     "flag",
     "headers",
+    "names",
     "nearest",
     "one_of",
     "path",
@@ -180,6 +181,17 @@ def headers(value: object, key: str) -> tuple[str, ...]:
             raise Bad(f"{key} cannot leave out a header that says whose answer it is", shown(name), hint)
         names.add(name.lower())
     return tuple(sorted(names))
+
+
+def names(value: object, key: str) -> tuple[str, ...]:
+    """Models and aliases, in an order that counts."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise Bad(f"{key} must be a list of models and aliases", shown(value), f'{key} = ["gpt-4o-mini"]')
+    listed = tuple(text(name, f"a name in {key}", 256) for name in value)
+    twice = next((name for i, name in enumerate(listed) if name in listed[:i]), None)
+    if twice is not None:
+        raise Bad(f"{key} names a model twice", twice)
+    return listed
 
 
 def _decimal(value: object) -> Decimal:

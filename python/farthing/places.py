@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import openai
 from openai._models import FinalRequestOptions
@@ -17,9 +17,10 @@ from openai._types import NotGiven, Omit
 
 from . import _core
 from .call_options import PREFIX, Options, from_headers
-from .routes import Route, is_dynamic, owner_of, probes_of, route_of
-from .upstreams import Route as Destined
-from .upstreams import plan_of, request_to, sent_headers, urls_of
+from .routes import Route, is_dynamic, owner_of, probes_of, route_of, sent_headers, urls_of
+
+if TYPE_CHECKING:
+    from .upstreams import Route as Destined
 
 __all__ = ["ABSENT", "IGNORED_HEADERS", "Placed", "place_of"]
 
@@ -127,6 +128,8 @@ def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None
     )
     plan = None
     if there is not None:
+        from .upstreams import request_to
+
         built = request_to(there, client, options.model_copy(), None)
     else:
         prepared = _prepared(client, options.model_copy())
@@ -134,6 +137,8 @@ def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None
             return None
         built = client._farthing_request(prepared)
     if destined is not None:
+        from .upstreams import plan_of
+
         notes: list[str] = []
         prepared = _prepared(client, options.model_copy()) if own else options
         if prepared is None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import NoneType
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from openai import AsyncStream, Stream
 from openai._legacy_response import LegacyAPIResponse
@@ -28,7 +28,9 @@ from .places import ABSENT, IGNORED_HEADERS, place_of
 from .receipts import attach, remember
 from .routes import httpx_of
 from .streams import LIVE, STORED
-from .upstreams import Route, adapted
+
+if TYPE_CHECKING:
+    from .upstreams import Route
 
 __all__ = ["Kind", "Limits", "PlainCall"]
 
@@ -177,6 +179,8 @@ class PlainCall:
             if route is not None and route.changes:
                 if not isinstance(arguments.get("extra_body"), (*ABSENT, NoneType)):
                     return False  # merged with what is changed, on the SDK's own way
+                from .upstreams import adapted
+
                 notes = []
                 arguments = self.arguments = adapted(route, arguments, notes)
         placed = place_of(resource, self.kind, arguments, route)

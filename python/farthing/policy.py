@@ -6,7 +6,8 @@ field carries its own, so there is no second place that knows a range. A new par
 
 Not in this room: anything that acts on a policy (that is the Rust core, which reads `Policy.to_core()`), prices that
 farthing brings along, settings of a single call (call_options.py), what a single value may be (checks.py). Every client
-imports it, so what only errors and files need (difflib, tomllib) is imported where it is used.
+imports it, so what only errors, files and upstreams need (difflib, tomllib, upstream_policy.py) is imported where it is
+used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, is_dataclass
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,9 @@ from .call_options import MODES, Mode
 from .checks import Bad, one_of, shown, text
 from .exceptions import PolicyError, explain
 from .parts import Part, check, dotted, or_none, part, plain, reported, stage, table
-from .upstream_policy import Alias, Fallback, Upstream, hidden, known, names, refuse_secrets, upstreams
+
+if TYPE_CHECKING:
+    from .upstream_policy import Alias, Fallback, Upstream
 
 __all__ = ["Budget", "Cache", "Mode", "ModelPrice", "Policy"]
 
@@ -45,13 +48,7 @@ def _models(value: object, key: str) -> Mapping[str, ModelPrice]:
 
 def _aliases(value: object, key: str) -> Mapping[str, str | Alias]:
     rows = table(value, key).items()
-    tables = (Mapping, Alias)
-    made = {
-        text(n, f"a name in {key}", 256): part(Alias, m, dotted(key, n))
-        if isinstance(m, tables)
-        else text(m, dotted(key, n), 256)
-        for n, m in rows
-    }
+    made = {text(n, f"a name in {key}", 256): _alias(m, dotted(key, n)) for n, m in rows}
     named = {name: _model_of(alias) for name, alias in made.items()}
     first = next((n for n, model in named.items() if model in named), None)
     if first is None:
@@ -64,6 +61,30 @@ def _aliases(value: object, key: str) -> Mapping[str, str | Alias]:
     # One step and no more: whoever reads the line sees which model is asked.
     hint = f'name the model itself: {dotted(key, first)} = "{path[-1]}"'
     raise Bad(f"{key} point to another alias", " -> ".join(path), hint)
+
+
+def _alias(value: object, key: str) -> str | Alias:
+    if isinstance(value, str) or not (isinstance(value, Mapping) or is_dataclass(value)):
+        return text(value, key, 256)
+    from .upstream_policy import Alias
+
+    return part(Alias, value, key)
+
+
+def _upstreams(value: object, key: str) -> Mapping[str, Upstream]:
+    if not table(value, key):
+        return MappingProxyType({})
+    from .upstream_policy import upstreams
+
+    return upstreams(value, key)
+
+
+def _fallback(value: object, key: str) -> Fallback | None:
+    if value is None or value is False:
+        return None
+    from .upstream_policy import Fallback
+
+    return part(Fallback, value, key)
 
 
 def _model_of(alias: str | Alias) -> str:
@@ -148,7 +169,7 @@ class ModelPrice(Part):
     cached_input: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
     cache_write: Decimal | None = field(default=None, metadata=check(or_none(checks.price)))
     upstream: str | None = field(default=None, metadata=check(or_none(checks.text)))
-    fallback: tuple[str, ...] = field(default=(), metadata=check(names))
+    fallback: tuple[str, ...] = field(default=(), metadata=check(checks.names))
     max_output: int | None = field(default=None, metadata=check(or_none(checks.tokens)))
 
     @classmethod
@@ -203,8 +224,8 @@ class Policy(Part):
     cache: Cache | None = field(default_factory=Cache, metadata=stage(Cache))
     models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=check(_models))
     aliases: Mapping[str, str | Alias] = field(default_factory=dict, metadata=check(_aliases))
-    upstreams: Mapping[str, Upstream] = field(default_factory=dict, metadata=check(upstreams))
-    fallback: Fallback | None = field(default=None, metadata=stage(Fallback))
+    upstreams: Mapping[str, Upstream] = field(default_factory=dict, metadata=check(_upstreams))
+    fallback: Fallback | None = field(default=None, metadata=check(_fallback))
     budgets: tuple[Budget, ...] = field(default=(), metadata={"part": Budget} | check(budgets))
     strict: bool = field(default=False, metadata=check(checks.flag))
 
@@ -236,6 +257,8 @@ class Policy(Part):
 
     def to_show(self) -> dict[str, Any]:
         """The policy as plain values for people: everything but keys and the texts of headers."""
+        from .upstream_policy import hidden
+
         values: Any = plain(self)
         for upstream in values["upstreams"].values():
             upstream["api_key"] = hidden(upstream["api_key"])
@@ -261,7 +284,10 @@ class Policy(Part):
                 if isinstance(row, str):
                     continue
                 where = dotted(table_name, name)
-                known(listed, row.upstream, f"{where}.upstream")
+                if row.upstream is not None:
+                    from .upstream_policy import known
+
+                    known(listed, row.upstream, f"{where}.upstream")
                 if name in (row.fallback or ()):
                     raise Bad(f"{where}.fallback names itself", name)
 
@@ -311,5 +337,8 @@ def _from_file(path: str | os.PathLike[str], origin: str) -> Policy:
         raise PolicyError(explain("invalid TOML", where=where, value=reason)) from None
     with reported(where):
         content = _spelled(content)
-        refuse_secrets(content)
+        if "upstreams" in content:
+            from .upstream_policy import refuse_secrets
+
+            refuse_secrets(content)
         return part(Policy, content, "")

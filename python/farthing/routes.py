@@ -22,6 +22,7 @@ import openai
 from openai import _base_client
 
 from . import _core
+from .call_options import PREFIX
 
 __all__ = [
     "HTTPX",
@@ -33,6 +34,8 @@ __all__ = [
     "owner_of",
     "probes_of",
     "route_of",
+    "sent_headers",
+    "urls_of",
 ]
 
 HTTPX: Any = importlib.import_module("httpx2" if hasattr(_base_client, "httpx2") else "httpx")
@@ -239,3 +242,16 @@ def _is_aiohttp(transport: Any) -> bool:
         kind.__module__.partition(".")[0] == "httpx_aiohttp" or kind.__module__.startswith("openai.")
         for kind in type(transport).__mro__
     )
+
+
+def urls_of(destined: Any) -> list[str]:
+    """Of where a call may go (upstreams.py), those of the policy's upstreams that may be asked."""
+    routes = () if destined is None else (destined, *destined.others)
+    return [one.destination.base_url for one in routes if one.destination is not None]
+
+
+def sent_headers(request: Any) -> list[tuple[bytes, bytes]]:
+    """The headers of a request for other bodies of the same kind."""
+    own = PREFIX.encode()
+    kept = ((name, value) for name, value in request.headers.raw if not name.lower().startswith(own))
+    return [(name, value) for name, value in kept if name.lower() != b"content-length"]

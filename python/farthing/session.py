@@ -21,10 +21,10 @@ from . import _core
 from .answers import forget_queues
 from .exceptions import CacheError, FarthingError, FarthingWarning, PolicyError, explain
 from .policy import ENV, Policy
-from .upstreams import Routes, routes_of
 
 if TYPE_CHECKING:
     from .signatures import PolicyLike
+    from .upstreams import Routes
 
 __all__ = ["CacheControl", "Session"]
 
@@ -80,13 +80,13 @@ class Session:
 
     # Of these, places.py watches the engine and the routes: a reload puts others there.
     engine: _core.Engine
-    routes: Routes
+    routes: Routes | None
 
     def __init__(
         self, policy: Policy, ledger: _core.Ledger | None = None, path: str | None = None, *, watch: bool = False
     ) -> None:
         self.policy = policy
-        self.routes = routes_of(policy, _numbers)
+        self.routes = _routes(policy)
         self.engine = _engine(policy.to_core())
         self.ledger = ledger if ledger is not None else _core.Ledger()
         if policy.cache is not None and policy.cache.path is not None:
@@ -122,7 +122,7 @@ class Session:
             hint = 'make the client with policy="farthing.toml", or with FARTHING_POLICY set'
             raise PolicyError(explain("the policy of this client was not read from a file", hint=hint))
         policy = Policy.from_toml(self.path)
-        routes = routes_of(policy, _numbers)
+        routes = _routes(policy)
         engine = _engine(policy.to_core(), self.engine)
         self.policy, self.engine, self.routes = policy, engine, routes
         if policy.cache is not None and policy.cache.path is not None:
@@ -186,6 +186,17 @@ class Session:
                 FarthingWarning,
                 stacklevel=4,
             )
+
+
+def _routes(policy: Policy) -> Routes | None:
+    tables = any(not isinstance(alias, str) for alias in policy.aliases.values())
+    rows = any(row.upstream is not None or row.fallback for row in policy.models.values())
+    # Most policies say nothing of it, and reading the room takes milliseconds.
+    if not (policy.upstreams or tables or rows):
+        return None
+    from .upstreams import routes_of
+
+    return routes_of(policy, _numbers)
 
 
 def _stamp(path: str | None) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ import copy
 import functools
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openai import NotGiven
 
@@ -21,10 +21,12 @@ from .answers import RECEIPT, failure, http_response, queue_of
 from .call_options import Options, current, from_headers, merge, sample_text
 from .exceptions import BudgetExceeded
 from .receipts import attach, refused, remember
-from .routes import Route, endpoint_of, httpx_of, owner_of, route_of
+from .routes import Route, endpoint_of, httpx_of, owner_of, route_of, urls_of
 from .sender import AsyncSdkSender, SdkSender
-from .upstreams import Keys, adapted, keys_now, keys_soon, plan_of, request_to, urls_of
-from .upstreams import Route as Destined
+
+if TYPE_CHECKING:
+    from .upstreams import Keys
+    from .upstreams import Route as Destined
 
 EXTENSION = "farthing"
 
@@ -45,6 +47,8 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
     if route is not None:
         before = copy.copy(options)
         if route.changes:
+            from .upstreams import adapted
+
             merged = {**(data if isinstance(data, dict) else {}), **(extra if isinstance(extra, dict) else {})}
             options.json_data = {**adapted(route, merged, notes), "model": route.model}
             if extra is not None:
@@ -60,6 +64,8 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
         if real is not None:
             _name(options, real)
     if route is not None and route.destination is not None:
+        from .upstreams import request_to
+
         request = request_to(route.destination, client, options, None, **kwargs)
     else:
         request = plain(options, **kwargs)
@@ -101,7 +107,11 @@ def _name(options: Any, model: str) -> None:
 def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwargs: dict[str, Any]) -> Any:
     """The sync client's `_send_request`."""
     route = _route(request)
-    keys = keys_now(route) if route is not None else {}
+    keys: Keys = {}
+    if route is not None:
+        from .upstreams import keys_now
+
+        keys = keys_now(route)
     plain, named = _ways(client, plain, route)
     call = _Call.of(client, request, kwargs, keys)
     if call is None:
@@ -135,7 +145,11 @@ async def send_async(
 ) -> Any:
     """The async client's `_send_request`."""
     route = _route(request)
-    keys = await keys_soon(route) if route is not None else {}
+    keys: Keys = {}
+    if route is not None:
+        from .upstreams import keys_soon
+
+        keys = await keys_soon(route)
     plain, named = _ways(client, plain, route)
     call = _Call.of(client, request, kwargs, keys)
     try:
@@ -238,6 +252,8 @@ class _Call:
         notes: list[str] = note["notes"]
         plan = None
         if destined is not None:
+            from .upstreams import plan_of
+
             plan = plan_of(
                 destined, client, functools.partial(plain_request, note["plain"]), note["before"], keys, notes
             )

@@ -109,17 +109,6 @@ def _share(most: int) -> Callable[[object, str], float]:
     return taken
 
 
-def names(value: object, key: str) -> tuple[str, ...]:
-    """Models and aliases, in an order that counts."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise Bad(f"{key} must be a list of models and aliases", shown(value), f'{key} = ["gpt-4o-mini"]')
-    listed = tuple(text(name, f"a name in {key}", 256) for name in value)
-    twice = next((name for i, name in enumerate(listed) if name in listed[:i]), None)
-    if twice is not None:
-        raise Bad(f"{key} names a model twice", twice)
-    return listed
-
-
 def _texts(value: object, key: str) -> Mapping[str, str]:
     rows = table(value, key).items()
     return MappingProxyType({text(n, f"a name in {key}"): text(v, dotted(key, n)) for n, v in rows})
@@ -281,7 +270,7 @@ class Alias(_Portable):
     upstream: str | None = field(default=None, metadata=check(or_none(checks.text)))
     parameters: Mapping[str, Any] = field(default_factory=dict, metadata=check(_parameters))
     adapt: Adapt | Literal["auto"] | None = field(default=None, metadata=check(_adapt))
-    fallback: tuple[str, ...] | None = field(default=None, metadata=check(or_none(names)))
+    fallback: tuple[str, ...] | None = field(default=None, metadata=check(or_none(checks.names)))
 
     if TYPE_CHECKING:
 

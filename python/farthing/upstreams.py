@@ -24,7 +24,7 @@ from . import _core
 from .call_options import PREFIX
 from .exceptions import PolicyError, explain
 from .policy import Policy
-from .routes import httpx_of, is_dynamic
+from .routes import httpx_of, is_dynamic, sent_headers
 from .upstream_policy import DEFAULT, Adapt, Alias, Timeouts, Upstream
 
 __all__ = [
@@ -38,8 +38,6 @@ __all__ = [
     "plan_of",
     "request_to",
     "routes_of",
-    "sent_headers",
-    "urls_of",
 ]
 
 # What says who asks: never taken from one upstream to another.
@@ -274,12 +272,6 @@ def routes_of(policy: Policy, numbers: Iterator[int]) -> Routes:
     return Routes(routes, tuple(cheaper) if any(route.destination or route.changes for route in cheaper) else ())
 
 
-def urls_of(route: Route | None) -> list[str]:
-    """Those of the policy's upstreams that may be asked."""
-    routes = () if route is None else (route, *route.others)
-    return [one.destination.base_url for one in routes if one.destination is not None]
-
-
 def adapted(route: Route, fields: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """The fields of a request as the route's model takes them, but for the model's name."""
     adapt = route.adapt or Adapt()
@@ -372,13 +364,6 @@ def plan_of(
         targets[fallback] = (name, fallback.name, str(request.url), raw, _difference(route, fallback), limits)
     made = ([targets[one] for one in ones if one in targets] for ones in (route.fallbacks, route.substitutes))
     return _core.Plan(None if route.destination is None else route.destination.name, *made)
-
-
-def sent_headers(request: Any) -> list[tuple[bytes, bytes]]:
-    """The headers of a request for other bodies of the same kind."""
-    own = PREFIX.encode()
-    kept = ((name, value) for name, value in request.headers.raw if not name.lower().startswith(own))
-    return [(name, value) for name, value in kept if name.lower() != b"content-length"]
 
 
 def keys_now(route: Route) -> dict[Destination, str]:

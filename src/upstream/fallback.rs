@@ -66,6 +66,9 @@ impl Upstream {
 impl Walk<'_> {
     async fn run(self) -> Result<Response> {
         let last = self.plan.fallbacks.len();
+        if last > 0 {
+            self.cx.patience.walks();
+        }
         let mut first: Option<Result<Response>> = None;
         let mut index = 0;
         while index <= last {
@@ -101,13 +104,10 @@ impl Walk<'_> {
 
     /// All attempts at one upstream.
     async fn turn(&self, index: usize) -> Ended {
-        let further = index < self.plan.fallbacks.len();
-        if index == 0 {
-            self.cx.patience.begins(further);
-        } else {
-            self.cx.patience.turns_to(self.plan.fallbacks[index - 1].limits, further);
+        if let Some(target) = index.checked_sub(1).and_then(|fallback| self.plan.fallbacks.get(fallback)) {
+            self.cx.patience.turns_to(target.limits);
         }
-        self.ask(self.cx, index, further).await
+        self.ask(self.cx, index, index < self.plan.fallbacks.len()).await
     }
 
     /// Asks one upstream, in its own words.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from upstream import Reply, Upstream, answer
 
 import farthing
 from farthing import Adapt, Alias, ModelPrice, Policy, PolicyError
-from farthing.policy import Upstream as Listed
 
 httpx: Any = getattr(_base_client, "httpx2", None) or _base_client.httpx
 SECRETS = ("sk-client", "sk-other", "org-client", "project-client", "azure-client", "default-header")
@@ -505,8 +506,14 @@ def test_secrets_are_not_shown(other: Upstream, tmp_path: Path) -> None:
     assert "sk-other" not in repr(made) and "sk-other" not in made.to_core() and "x-own" not in made.to_core()
     assert pickle.loads(pickle.dumps(made)) == made
     with pytest.raises(PolicyError) as caught:
-        Listed(base_url=other.url, api_key="sk-öther")
+        farthing.Upstream(base_url=other.url, api_key="sk-öther")
     assert "öther" not in str(caught.value)
+
+
+def test_a_policy_without_upstreams_does_not_load_them() -> None:
+    code = "import sys, farthing; farthing.OpenAI(api_key='none', policy={'aliases': {'a': 'b'}}); "
+    code += "assert not [name for name in sys.modules if name.startswith('farthing.upstream')]"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_policy_is_shown_without_its_secrets(other: Upstream) -> None:
