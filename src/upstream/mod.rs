@@ -244,7 +244,7 @@ impl Upstream {
         for field in dropped {
             cx.receipt.update(|facts| facts.note(format!("{field} was left out for {name}")));
         }
-        cx.patience.turns_to(target.limits, way.watches);
+        cx.patience.turns_to(target.limits);
         let state = self.states.get(target.upstream.as_deref(), &target.url);
         let way = Way {
             state: Some(&state),
