@@ -52,9 +52,7 @@ def _init(
     original(self, *args, **kwargs)
 
 
-def _copy(
-    original: Any, self: Any, *args: Any, policy: PolicyLike = None, reload: bool = False, **kwargs: Any
-) -> Any:
+def _copy(original: Any, self: Any, *args: Any, policy: PolicyLike = None, reload: bool = False, **kwargs: Any) -> Any:
     session = self._farthing
     if policy is not None:
         session = Session.of(policy, session.ledger, watch=reload)

@@ -91,6 +91,18 @@ class Receipt:
         """Whether the answer cost nothing: from the cache, or from an equal call in flight."""
         return self.outcome in ("hit", "joined")
 
+    @property
+    def answered(self) -> Attempt | None:
+        """The attempt that brought the answer; None for a hit, a joined call, an error."""
+        good = (None, "answered")
+        answers = (made for made in reversed(self.attempts) if made.ending in good and (made.status or 500) < 400)
+        return next(answers, None)
+
+    @property
+    def upstream(self) -> str | None:
+        """The name of the upstream that answered: "default" is the client's own; None as for `answered`."""
+        return None if self.answered is None else self.answered.upstream
+
 
 def receipt(response: object) -> Receipt | None:
     """The receipt of a response, a raw response or a stream; None if the call did not go through farthing.
