@@ -99,7 +99,7 @@ def test_a_cheaper_model_at_another_upstream(face: Face, world: World, stream: b
     receipt = farthing.receipt(made)
     assert receipt is not None and receipt.answered is not None
     assert (receipt.upstream, receipt.answered.model) == ("second", "real-2")
-    assert receipt.notes == ('the budget "total" has no room for test-model: real-2 was asked',)
+    assert receipt.notes[0] == 'the budget "total" has no room for test-model: real-2 was asked'
     assert client.budget()[0].spent == receipt.cost and receipt.cost is not None and receipt.cost < COST
     # It is not test-model's answer for anybody else.
     face.run(lambda: client.chat.completions.create(**ASK, stream=stream))
