@@ -356,7 +356,7 @@ impl Drop for Held {
     }
 }
 
-/// About how many tokens a request will use, as OpenAI reckons for its limits: its text, and the answer's own limit.
+/// About how many tokens a request will use: those of its prompt, and the answer's own limit.
 fn reckon(request: &Request) -> u64 {
     let limits = ["max_completion_tokens", "max_output_tokens", "max_tokens"];
     let answer = limits.iter().find_map(|name| request.get::<u64>(name)).unwrap_or_default();
