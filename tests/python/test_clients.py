@@ -103,7 +103,7 @@ def test_wrap_of_a_subclass_with_methods_of_its_own(face: Face, upstream: Upstre
     assert [copy.name for copy in copies] == ["one", "one", "two"]
     assert face.chat(client).id == face.chat(copies[0]).id == face.chat(copies[1]).id
     assert (upstream.calls, client.savings().hits) == (1, 2)
-    assert list(inspect.signature(type(client)).parameters) == ["name", "policy", "kwargs"]
+    assert list(inspect.signature(type(client)).parameters) == ["name", "policy", "reload", "kwargs"]
 
 
 def test_wrap_of_something_else() -> None:
