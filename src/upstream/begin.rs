@@ -15,8 +15,10 @@ const MOST_EVENTS: usize = 64;
 pub async fn begin(kind: Kind, mut response: Response) -> (Response, bool) {
     let Body::Stream(mut events) = response.body else { return (response, true) };
     let mut read = Vec::new();
+    let mut ended;
     let good = loop {
         let next = events.next().await;
+        ended = next.is_none();
         let verdict = match &next {
             None => Some(false),
             Some(Err(_)) => Some(false),
@@ -30,7 +32,9 @@ pub async fn begin(kind: Kind, mut response: Response) -> (Response, bool) {
             break good;
         }
     };
-    response.body = Body::Stream(Box::pin(stream::iter(read).chain(events)));
+    let read = stream::iter(read);
+    // A stream that has ended must not be asked again.
+    response.body = Body::Stream(if ended { Box::pin(read) } else { Box::pin(read.chain(events)) });
     (response, good)
 }
 

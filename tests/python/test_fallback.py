@@ -353,6 +353,26 @@ def test_if_all_streams_break_the_first_is_shown(face: Face, world: World) -> No
     assert caught.value.message == "no" and world.calls == (1, 1, 1)
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_stream_without_any_event(face: Face, world: World, cached: bool) -> None:
+    """It says nothing, and so do the others: the caller gets what the first one said, and nobody waits for more."""
+    world.first.script = lambda seen, number: Reply(pieces=[])
+    world.second.script = world.third.script = fails(503)
+    client = world.client(face, policy=world.policy(**({} if cached else {"cache": False})))
+    assert face.stream(client) == []
+    assert world.calls == (1, 1, 1)
+
+
+def test_the_deadline_holds_for_the_last_stream(face: Face, world: World) -> None:
+    world.first.script = world.second.script = fails(500)
+    world.third.script = lambda seen, number: Reply(pieces=chat_events("third")[:1], linger=30)
+    client = world.client(face, policy=world.policy(fallback={"deadline": 0.5}))
+    began = time.monotonic()
+    with pytest.raises(openai.InternalServerError):
+        face.stream(client)
+    assert time.monotonic() - began < 15 and world.calls == (1, 1, 1)
+
+
 def test_a_stream_of_responses(face: Face, world: World) -> None:
     world.first.script = lambda seen, number: Reply(pieces=response_events("first")[:2], cut=True)
     client = world.client(face)
