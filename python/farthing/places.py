@@ -26,9 +26,9 @@ __all__ = ["ABSENT", "IGNORED_HEADERS", "Placed", "place_of"]
 
 ABSENT = (Omit, NotGiven)
 
-Placed: TypeAlias = "tuple[_core.Place, bool, Options | None, tuple[Any, ...]]"
-"""The place, whether Rust may send (L2), the options that the client's own headers give, and the stamp of the files of
-its upstreams (upstreams.py)."""
+Placed: TypeAlias = "tuple[_core.Place, bool, Options | None, Destined | None, tuple[Any, ...]]"
+"""The place, whether Rust may send (L2), the options that the client's own headers give, the route that it was made for,
+and the stamp of the files of its upstreams (upstreams.py)."""
 
 # Headers of a call that are not part of the key (src/key/mod.rs): a call may carry them and still be plain.
 IGNORED_HEADERS = frozenset(
@@ -97,11 +97,13 @@ def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any], route: Dest
             return None
     found = places.get(model)
     if found is not None:
-        if found[0].holds() and (route is None or found[3] == route.stamp()):
+        if found[0].holds() and found[3] is route and (route is None or found[4] == route.stamp()):
             return found
         places.clear()
+    engine = client._farthing.engine
     made = _make(resource, kind, model, route)
-    if made is not None and len(places) < 100:
+    # A reload in the meantime: the place is of both policies.
+    if made is not None and len(places) < 100 and client._farthing.engine is engine:
         places[model] = made
     return made
 
@@ -179,7 +181,7 @@ def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None
         return None
     ours = {name: value for name, value in client.default_headers.items() if name.lower().startswith(PREFIX)}
     sends = route is Route.RUST and os.environ.get("FARTHING_L2") != "off"
-    return place, sends, from_headers(ours) if ours else None, stamp
+    return place, sends, from_headers(ours) if ours else None, destined, stamp
 
 
 def _has_token(client: Any) -> bool:

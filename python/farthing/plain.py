@@ -186,7 +186,7 @@ class PlainCall:
         placed = place_of(resource, self.kind, arguments, route)
         if placed is None:
             return False
-        self.place, self.rust, default, _ = placed
+        self.place, self.rust, default = placed[:3]
         if default is not None:
             options = merge(merge(current(), default), given)
         packed = None

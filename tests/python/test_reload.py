@@ -184,6 +184,29 @@ def test_calls_in_flight_end_with_what_they_started_with(
     assert said(face, client, model="fast", seed=1).startswith("pong")
 
 
+def test_in_the_middle_of_a_first_call(
+    face: Face, upstream: Upstream, other: Upstream, file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client keeps of a place is of one policy, also if another one comes while it is made."""
+    elsewhere = Upstream(lambda seen, number: answer(seen, "elsewhere"))
+    file.write(to(other))
+    client = face.client(upstream, policy=str(file.path))
+    from farthing import places
+
+    plain, reloads = places.owner_of, iter([True])
+
+    def owner_of(*arguments: Any) -> Any:
+        if next(reloads, False):
+            file.write(to(elsewhere))
+            client.reload()
+        return plain(*arguments)
+
+    monkeypatch.setattr(places, "owner_of", owner_of)
+    said(face, client, model="fast", seed=1)
+    assert said(face, client, model="fast", seed=2) == "elsewhere"
+    elsewhere.close()
+
+
 def test_many_threads(upstream: Upstream, other: Upstream, file: File) -> None:
     """Each answer is of the one policy or the other, whoever reads the file meanwhile."""
     upstream.script = lambda seen, number: answer(seen, "own")
