@@ -19,7 +19,18 @@ from . import checks
 from .checks import Bad, shown, text
 from .parts import Part, check, dotted, or_none, part, table
 
-__all__ = ["DEFAULT", "Adapt", "Alias", "Breaker", "Fallback", "Hedge", "Timeouts", "Upstream", "refuse_secrets"]
+__all__ = [
+    "DEFAULT",
+    "SECRET_HEADERS",
+    "Adapt",
+    "Alias",
+    "Breaker",
+    "Fallback",
+    "Hedge",
+    "Timeouts",
+    "Upstream",
+    "refuse_secrets",
+]
 
 DEFAULT = "default"
 """The name of the upstream that a client brings along: its own base URL and key."""
@@ -28,7 +39,7 @@ Secret: TypeAlias = "str | Mapping[str, str] | Callable[[], str | Awaitable[str]
 """A key, or where it is: {"env": "NAME"}, {"file": "path"}; a function that gives it, sync or async."""
 
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
-_SECRET_HEADERS = re.compile(r"authorization|cookie|.*(?:api-?key|token|secret|auth)", re.ASCII)
+SECRET_HEADERS = re.compile(r"authorization|cookie|.*(?:api-?key|token|secret|auth)", re.ASCII)
 # What a call is about, and how its answer is wanted: no default could be meant for all calls.
 _NO_PARAMETERS = frozenset(
     ("model", "messages", "input", "stream", "stream_options", "extra_headers", "extra_query", "extra_body", "timeout")
@@ -382,6 +393,6 @@ def refuse_secrets(content: Mapping[str, Any]) -> None:
             raise Bad(f"{key}.api_key is written out; a secret does not belong in a file like this", hint=_ELSEWHERE)
         headers = row.get("headers")
         for header, value in headers.items() if isinstance(headers, dict) else ():
-            if isinstance(value, str) and _SECRET_HEADERS.fullmatch(header.lower()):
+            if isinstance(value, str) and SECRET_HEADERS.fullmatch(header.lower()):
                 where = dotted(f"{key}.headers", header)
                 raise Bad(f"{where} is written out; a secret does not belong in a file like this", hint=_ELSEWHERE)

@@ -159,6 +159,17 @@ def test_keys_that_a_call_brings_along_stay(face: Face, upstream: Upstream, othe
     assert not leaks(other, ("sk-client", "azure-client", "project-client"))
 
 
+@pytest.mark.parametrize("name", ["X-Portkey-Api-Key", "x-auth-token", "X-Client-Secret", "x-auth"])
+def test_keys_in_headers_of_other_names_stay(face: Face, upstream: Upstream, other: Upstream, name: str) -> None:
+    parts = policy(other, models={"test-model": {"fallback": ["fast"]}})
+    made = client(face, upstream, other, policy=parts)
+    upstream.script = lambda seen, number: Reply(503, {"error": {"message": "no"}})
+    for model in ("fast", "test-model"):
+        chat(face, made, model=model, extra_headers={name: "sk-client"}, seed=1)
+    assert upstream.seen[0].headers[name.lower()] == "sk-client"
+    assert other.calls == 2 and not leaks(other, ("sk-client",))
+
+
 def test_what_the_environment_says_is_the_clients(
     face: Face, upstream: Upstream, other: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
