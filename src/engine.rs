@@ -70,7 +70,7 @@ impl Engine {
         let alias = |name: &str| config.aliases.get(name).cloned();
         let rules = config.budgets.iter().map(|budget| Rule::from_config(budget, alias)).collect::<Result<Vec<_>>>()?;
         let budgets = (!rules.is_empty()).then(|| {
-            let known = before.filter(|before| Arc::ptr_eq(&before.cache, &cache)).and_then(Self::budgets);
+            let known = before.filter(|before| before.has_file_of(&cache)).and_then(Self::budgets);
             let keeper = known.map_or_else(
                 || Arc::new(Keeper::new(cache.disk().map(Arc::clone), config.strict)),
                 |known| Arc::clone(known.keeper()),
@@ -98,6 +98,15 @@ impl Engine {
 
     pub fn prices(&self) -> &Arc<PriceTable> {
         &self.prices
+    }
+
+    /// Whether a cache is in the same file, or both of them in none.
+    fn has_file_of(&self, cache: &CacheStage) -> bool {
+        match (self.cache.disk(), cache.disk()) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     pub fn cache(&self) -> &Arc<CacheStage> {
