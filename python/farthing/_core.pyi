@@ -56,7 +56,9 @@ _Target = tuple[str | None, str, str, _RawHeaders, str, _TargetLimits]
 
 @final
 class Plan:
-    def __new__(cls, upstream: str | None, fallbacks: Sequence[_Target], substitutes: Sequence[_Target]) -> Plan: ...
+    def __new__(
+        cls, upstream: str | None, fallbacks: Sequence[_Target], substitutes: Sequence[_Target], absent: Sequence[str]
+    ) -> Plan: ...
 
 @final
 class Probes:

@@ -25,7 +25,7 @@ from .call_options import PREFIX
 from .exceptions import PolicyError, explain
 from .policy import Policy
 from .routes import httpx_of, is_dynamic, sent_headers
-from .upstream_policy import DEFAULT, Adapt, Alias, Timeouts, Upstream
+from .upstream_policy import DEFAULT, SECRET_HEADERS, Adapt, Alias, Timeouts, Upstream
 
 __all__ = [
     "Destination",
@@ -141,7 +141,7 @@ class Destination:
     def headers(self, given: Any) -> dict[str, Any]:
         """The headers of one call without those that say who asks: these are this upstream's own."""
         taken = {name: value for name, value in given.items()} if isinstance(given, Mapping) else {}
-        return {n: v for n, v in taken.items() if n.lower() not in _CREDENTIALS and n.lower() not in self._headers}
+        return {n: v for n, v in taken.items() if not _is_secret(n.lower()) and n.lower() not in self._headers}
 
     def twin(self, client: Any) -> Any:
         """An SDK client that builds this upstream's requests, and never sends one."""
@@ -166,6 +166,10 @@ class Destination:
     def limits(self, client: Any) -> tuple[float | None, float | None, float | None, int]:
         """Seconds to connect, read and write, and retries."""
         return _limits(client.timeout if self.timeout is None else self.timeout, self.max_retries, client)
+
+
+def _is_secret(name: str) -> bool:
+    return name in _CREDENTIALS or SECRET_HEADERS.fullmatch(name) is not None
 
 
 def _never(request: Any) -> Any:
@@ -220,9 +224,12 @@ class Routes:
     """The routes of a policy, by the names of models behind which there is more than another name. False when there are
     none."""
 
-    def __init__(self, named: dict[str, Route], substitutes: tuple[Route, ...]) -> None:
+    def __init__(
+        self, named: dict[str, Route], substitutes: tuple[Route, ...], aliases: Mapping[str, str | Alias]
+    ) -> None:
         self._named = named
         self._substitutes = substitutes
+        self._aliases = aliases
 
     def __bool__(self) -> bool:
         return bool(self._named or self._substitutes)
@@ -230,7 +237,8 @@ class Routes:
     def get(self, name: str) -> Route | None:
         found = self._named.get(name)
         if found is None and self._substitutes:
-            found = Route(name, name, None)
+            alias = self._aliases.get(name, name)
+            found = Route(name, alias.model if isinstance(alias, Alias) else alias, None)
             found.substitutes = self._substitutes
             if len(self._named) < _MOST_NAMES:
                 self._named[name] = found
@@ -269,7 +277,9 @@ def routes_of(policy: Policy, numbers: Iterator[int]) -> Routes:
             # The model of the request cannot just be called by another name: that one is not here.
             route.substitutes = tuple(cheaper)
             routes[name] = route
-    return Routes(routes, tuple(cheaper) if any(route.destination or route.changes for route in cheaper) else ())
+    return Routes(
+        routes, tuple(cheaper) if any(route.destination or route.changes for route in cheaper) else (), policy.aliases
+    )
 
 
 def adapted(route: Route, fields: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
@@ -339,8 +349,10 @@ def plan_of(
     `_build_request`; `notes`: for the receipt."""
     timed = not isinstance(options.timeout, NotGiven)
     targets: dict[Route, Any] = {}
+    left_out: set[Route] = set()
     for fallback in route.others:
         there = fallback.destination
+        left_out.add(fallback)
         if there is None and is_dynamic(client):
             notes.append(f"{fallback.name} was left out: only the SDK can make this client's credentials")
             continue
@@ -359,11 +371,13 @@ def plan_of(
         else:
             request = request_to(there, client, copy, keys.get(there))
             limits = _limits(options.timeout, there.max_retries, client) if timed else there.limits(client)
+        left_out.discard(fallback)
         raw = sent_headers(request)
         name = None if there is None else there.name
         targets[fallback] = (name, fallback.name, str(request.url), raw, _difference(route, fallback), limits)
     made = ([targets[one] for one in ones if one in targets] for ones in (route.fallbacks, route.substitutes))
-    return _core.Plan(None if route.destination is None else route.destination.name, *made)
+    absent = [one.name for one in route.substitutes if one in left_out]
+    return _core.Plan(None if route.destination is None else route.destination.name, *made, absent)
 
 
 def keys_now(route: Route) -> dict[Destination, str]:

@@ -82,6 +82,15 @@ pub struct Budgets {
     keeper: Arc<Keeper>,
 }
 
+/// What a call is called, beside the real name of its model.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// The name that the policy knows the model by; None = the one that the call asked for.
+    pub alias: Option<Arc<str>>,
+    /// All its names before a budget sent it to a cheaper model: what applied to it then applies still.
+    pub before: Vec<Arc<str>>,
+}
+
 /// Where a cheaper model is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -89,7 +98,7 @@ pub enum Place {
     Here,
     /// At another, or asked in other words.
     Elsewhere,
-    /// It was asked already.
+    /// It was asked already, or cannot be asked now.
     Nowhere,
 }
 
@@ -145,8 +154,8 @@ impl Budgets {
         (any(Per::Tag), any(Per::Client))
     }
 
-    /// Reserves what an attempt may cost. `alias`: the name that the policy knows the model by, if it is not the one that
-    /// the call asked for. `place`: where the model is that the policy calls by a name.
+    /// Reserves what an attempt may cost. `names` follows a call that goes to a cheaper model. `place`: where the model is
+    /// that the policy calls by a name.
     ///
     /// # Errors
     /// [`Error::Budget`] when a budget has no room for it, or its cost is unknown and the budget blocks.
@@ -154,10 +163,13 @@ impl Budgets {
         &self,
         cx: &Context,
         request: Request,
-        alias: Option<&Arc<str>>,
+        names: &mut Names,
         place: impl Fn(&str) -> Place,
     ) -> Result<Admission> {
-        let alias = alias.map_or_else(|| cx.receipt.read(|facts| Arc::clone(&facts.model_asked)), Arc::clone);
+        let mut alias = match &names.alias {
+            Some(alias) => Arc::clone(alias),
+            None => cx.receipt.read(|facts| Arc::clone(&facts.model_asked)),
+        };
         let mut request = request;
         let mut tried: Vec<String> = Vec::new();
         loop {
@@ -167,6 +179,7 @@ impl Budgets {
                 tag: cx.tag.as_deref(),
                 model: &model,
                 alias: &alias,
+                before: &names.before,
                 client: cx.books.client().number(),
                 day: now.div_euclid(86_400),
             };
@@ -195,10 +208,13 @@ impl Budgets {
                     cx.receipt.update(|facts| {
                         facts.note(format!("the budget \"{}\"{of} has no room for {model}: {to} was asked", rule.name));
                     });
+                    names.before.extend([Arc::clone(&alias), model.as_str().into()]);
                     if place == Place::Elsewhere {
                         return Ok(Admission::Goes(Arc::clone(name)));
                     }
                     request = request.with_field("model", &serde_json::Value::from(&**to).to_string());
+                    alias = Arc::clone(name);
+                    names.alias = Some(Arc::clone(name));
                     tried.push(model);
                 }
             }

@@ -53,6 +53,8 @@ pub struct Subject<'call> {
     pub model: &'call str,
     /// As it was asked for.
     pub alias: &'call str,
+    /// What it was called before it was sent to a cheaper model.
+    pub before: &'call [Arc<str>],
     pub client: u64,
     /// UTC days since 1970.
     pub day: i64,
@@ -97,7 +99,9 @@ impl Rule {
 
     pub fn applies(&self, call: &Subject<'_>) -> bool {
         self.tag.as_deref().is_none_or(|tag| call.tag == Some(tag))
-            && self.model.as_deref().is_none_or(|model| model == call.model || model == call.alias)
+            && self.model.as_deref().is_none_or(|model| {
+                model == call.model || model == call.alias || call.before.iter().any(|name| **name == *model)
+            })
     }
 
     /// The account that a call is booked in.

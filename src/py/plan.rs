@@ -28,6 +28,7 @@ impl Plan {
         upstream: Option<String>,
         fallbacks: Vec<RawTarget>,
         substitutes: Vec<RawTarget>,
+        absent: Vec<String>,
     ) -> PyResult<Self> {
         let target = |(upstream, name, url, headers, adaptation, limits): RawTarget| {
             let Some(headers) = header_map(&headers) else {
@@ -47,6 +48,7 @@ impl Plan {
         };
         let fallbacks = fallbacks.into_iter().map(target).collect::<PyResult<_>>()?;
         let substitutes = substitutes.into_iter().map(target).collect::<PyResult<_>>()?;
-        Ok(Self(Arc::new(plan::Plan { upstream: upstream.map(Into::into), fallbacks, substitutes })))
+        let absent = absent.into_iter().map(Into::into).collect();
+        Ok(Self(Arc::new(plan::Plan { upstream: upstream.map(Into::into), fallbacks, substitutes, absent })))
     }
 }

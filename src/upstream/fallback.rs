@@ -129,8 +129,11 @@ impl Walk<'_> {
         let way = Way {
             state: Some(&self.states[index]),
             alias: target.map(|target| Arc::clone(&target.name)),
+            before: Vec::new(),
+            origin: Some(self.request),
             is_substitute: target.is_some(),
-            watches,
+            // The deadline is over when the first token is there.
+            watches: watches || self.deadline.is_some(),
             deadline: self.deadline,
             diverted: Vec::new(),
         };

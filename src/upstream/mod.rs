@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::budget::{Admission, Budgets, Place};
+use crate::budget::{Admission, Budgets, Names, Place};
 use crate::context::Context;
 use crate::error::{Error, Phase, Result};
 use crate::exchange::{Body, Endpoint, Request, Response};
@@ -61,6 +61,10 @@ struct Way<'a> {
     state: Option<&'a Arc<State>>,
     /// The name in the policy's list, for a fallback.
     alias: Option<Arc<str>>,
+    /// What it was called before a budget sent it to a cheaper model.
+    before: Vec<Arc<str>>,
+    /// The call's own request, where the one at hand is already in the words of a fallback.
+    origin: Option<&'a Request>,
     is_substitute: bool,
     /// A stream counts as an answer once its first token is there.
     watches: bool,
@@ -125,6 +129,7 @@ impl Upstream {
         let mut retries = 0_u32;
         let mut is_substitute = way.is_substitute;
         let mut asked = request.clone();
+        let mut names = Names { alias: way.alias.clone(), before: way.before.clone() };
         loop {
             let (slot, reckoned) = match self.enter(cx, &sent, way).await {
                 Ok(entered) => entered,
@@ -133,12 +138,12 @@ impl Upstream {
             cx.patience.touch();
             let mut reservation = None;
             if let Some(budgets) = &self.budgets {
-                let admitted = match budgets.admit(cx, asked.clone(), way.alias.as_ref(), |name| way.place(cx, name)) {
+                let admitted = match budgets.admit(cx, asked.clone(), &mut names, |name| way.place(cx, name)) {
                     Ok(Admission::Leaves(admitted)) => admitted,
                     Ok(Admission::Goes(name)) => {
                         // It waits for nothing at this upstream any more.
                         drop(slot);
-                        return Box::pin(self.divert(cx, request, way, &name)).await;
+                        return Box::pin(self.divert(cx, request, way, &name, names.before)).await;
                     }
                     Err(error) => return Ended::failed(error),
                 };
@@ -182,7 +187,7 @@ impl Upstream {
                     let curable = is_curable(response.status);
                     let verdict = judge(response.status, &response.headers, SystemTime::now());
                     let Verdict::Retry(wish) = verdict else {
-                        let meter = Meter::new(running, &asked, way.alias.as_ref(), Arc::clone(&self.prices));
+                        let meter = Meter::new(running, &asked, names.alias.as_ref(), Arc::clone(&self.prices));
                         let response = meter.read(response);
                         let (response, good) = match Kind::of(request.endpoint) {
                             Some(kind) if way.watches => begin(kind, response).await,
@@ -236,11 +241,19 @@ impl Upstream {
     }
 
     /// All attempts at a cheaper model of another upstream.
-    async fn divert(&self, cx: &Context, request: &Request, way: &Way<'_>, name: &Arc<str>) -> Ended {
+    async fn divert(
+        &self,
+        cx: &Context,
+        request: &Request,
+        way: &Way<'_>,
+        name: &Arc<str>,
+        before: Vec<Arc<str>>,
+    ) -> Ended {
         let Some(target) = cx.plan.as_ref().and_then(|plan| plan.substitute(name)) else {
             return Ended::failed(Error::Internal(format!("no plan for the model {name}")));
         };
-        let (request, dropped) = target.request(request);
+        let origin = way.origin.unwrap_or(request);
+        let (request, dropped) = target.request(origin);
         for field in dropped {
             cx.receipt.update(|facts| facts.note(format!("{field} was left out for {name}")));
         }
@@ -249,6 +262,8 @@ impl Upstream {
         let way = Way {
             state: Some(&state),
             alias: Some(Arc::clone(name)),
+            before,
+            origin: Some(origin),
             is_substitute: true,
             watches: way.watches,
             deadline: way.deadline,
@@ -316,8 +331,11 @@ impl Way<'_> {
         if self.diverted.iter().any(|known| **known == *name) {
             return Place::Nowhere;
         }
-        let elsewhere = cx.plan.as_ref().is_some_and(|plan| plan.substitute(name).is_some());
-        if elsewhere { Place::Elsewhere } else { Place::Here }
+        match &cx.plan {
+            Some(plan) if plan.substitute(name).is_some() => Place::Elsewhere,
+            Some(plan) if plan.absent.iter().any(|known| **known == *name) => Place::Nowhere,
+            _ => Place::Here,
+        }
     }
 
     fn record(&self, began: Instant, failed: bool) {

@@ -21,6 +21,8 @@ pub struct Plan {
     /// Cheaper models that a budget may send the call to, and that are not at the first upstream, or not asked in the same
     /// words.
     pub substitutes: Vec<Target>,
+    /// Cheaper models that cannot be asked now: their key did not come.
+    pub absent: Vec<Arc<str>>,
 }
 
 /// One fallback: an upstream and a model of it.

@@ -134,6 +134,77 @@ def test_two_budgets_that_name_each_others_models(face: Face, world: World) -> N
     assert world.calls == (0, 0, 0)
 
 
+@pytest.mark.parametrize("more", [{}, {"extra_query": {"a": "b"}}], ids=["plain", "the SDK's"])
+def test_a_name_beside_a_cheaper_model_elsewhere(face: Face, world: World, more: dict[str, Any]) -> None:
+    """An alias that is nothing but a name is resolved, whatever a budget may do with the call."""
+    aliases = {"chat": "real-1", "cheap": {"model": "real-2", "upstream": "second"}}
+    policy = world.policy(budget=[down("cheap", "1")], aliases=aliases, models={"real-1": DEAR, "real-2": CHEAP})
+    client = world.client(face, policy=policy)
+    assert face.chat(client, model="chat", max_tokens=50, **more).model == "real-1"
+    assert world.calls == (1, 0, 0) and world.first.seen[0].json["model"] == "real-1"
+
+
+def test_a_cheaper_model_has_its_own_price(face: Face, world: World) -> None:
+    """Not that of the name that was asked for, if it has one under its own name in the policy only."""
+    aliases, models = {"small": "real-s"}, {"test-model": DEAR, "small": CHEAP}
+    client = world.client(
+        face, policy=world.policy(budget=[down("small")], aliases=aliases, models=models, cache=False)
+    )
+    made = face.chat(client, max_tokens=500)
+    receipt = farthing.receipt(made)
+    assert made.model == "real-s" and receipt is not None and receipt.cost == COST / 10
+    assert client.budget()[0].spent == COST / 10
+
+
+def test_a_cheaper_model_in_place_of_a_fallback(face: Face, world: World) -> None:
+    """It is asked in its own words, not in those of the fallback that had no room."""
+    world.first.script = fails(503)
+    adapt = {"rename": {"max_tokens": "max_completion_tokens"}, "roles": {"user": "developer"}, "drop": ["seed"]}
+    policy = world.policy(
+        aliases={
+            "big": {"model": "real-2", "upstream": "second", "adapt": adapt, "parameters": {"reasoning_effort": "low"}},
+            "cheap": {"model": "real-3", "upstream": "third"},
+        },
+        models={"test-model": {**CHEAP, "fallback": ["big"]}, "real-2": DEAR, "real-3": CHEAP},
+        budget=[down("cheap")],
+        cache=False,
+    )
+    made = face.chat(world.client(face, policy=policy), max_tokens=500, seed=1)
+    assert made.model == "real-3" and world.calls == (1, 0, 1)
+    assert world.third.seen[0].json == {"model": "real-3", "messages": MESSAGES, "max_tokens": 500, "seed": 1}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_the_budget_of_a_model_holds_for_what_takes_its_place(face: Face, world: World, elsewhere: bool) -> None:
+    there = {"upstream": "second"} if elsewhere else {}
+    models = {"test-model": DEAR, "real-2": {**CHEAP, **there}}
+    budget = {**down("real-2", "0.0012"), "model": "test-model"}
+    client = world.client(face, policy=world.policy(budget=[budget], models=models, cache=False))
+    face.chat(client, max_tokens=500)
+    assert client.budget()[0].spent == COST / 10
+    with pytest.raises(BudgetExceeded):
+        face.chat(client, max_tokens=5000)
+    assert sum(world.calls) == 1
+
+
+def test_a_cheaper_model_whose_key_does_not_come(face: Face, world: World) -> None:
+    """Nobody else is asked for it."""
+
+    def key() -> str:
+        raise RuntimeError("no key")
+
+    policy = world.policy(
+        upstreams={"second": {"base_url": world.second.url, "api_key": key}},
+        aliases={"cheap": {"model": "real-2", "upstream": "second"}},
+        models={"test-model": DEAR, "real-2": CHEAP},
+        budget=[down("cheap")],
+        cache=False,
+    )
+    with pytest.raises(BudgetExceeded):
+        face.chat(world.client(face, policy=policy), max_tokens=500)
+    assert world.calls == (0, 0, 0)
+
+
 def test_a_reload_forgets_nothing(face: Face, world: World, file: File) -> None:
     def text(limit: str) -> str:
         prices = "[models.test-model]\ninput = 10\noutput = 20\n"
@@ -151,6 +222,19 @@ def test_a_reload_forgets_nothing(face: Face, world: World, file: File) -> None:
     client.reload()
     face.chat(client, max_tokens=50, seed=1)
     assert client.budget()[0].spent == 2 * COST
+
+
+def test_a_reload_with_another_cache_forgets_nothing(face: Face, world: World, file: File) -> None:
+    def text(ttl: str) -> str:
+        return f'[models.test-model]\ninput = 10\noutput = 20\n[[budget]]\nlimit = 1\n[cache]\nttl = "{ttl}"\n'
+
+    file.write(text("1h"), cache="")
+    client = face.client(world.first, policy=str(file.path))
+    face.chat(client, max_tokens=50)
+    spent = client.budget()[0].spent
+    file.write(text("2h"), cache="")
+    client.reload()
+    assert spent >= COST and client.budget()[0].spent == spent
 
 
 def test_calls_are_not_lost_when_they_are_many(face: Face, world: World) -> None:

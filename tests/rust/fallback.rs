@@ -331,7 +331,12 @@ impl Scene {
                 steps: Mutex::new(steps.iter().map(|(name, steps)| ((*name).to_owned(), steps.to_vec())).collect()),
                 seen: Mutex::default(),
             }),
-            plan: Arc::new(Plan { upstream: Some(steps[0].0.into()), fallbacks, substitutes: Vec::new() }),
+            plan: Arc::new(Plan {
+                upstream: Some(steps[0].0.into()),
+                fallbacks,
+                substitutes: Vec::new(),
+                absent: Vec::new(),
+            }),
         }
     }
 
