@@ -27,8 +27,8 @@ __all__ = ["ABSENT", "IGNORED_HEADERS", "Placed", "place_of"]
 ABSENT = (Omit, NotGiven)
 
 Placed: TypeAlias = "tuple[_core.Place, bool, Options | None, Destined | None, tuple[Any, ...]]"
-"""The place, whether Rust may send (L2), the options that the client's own headers give, the route that it was made for,
-and the stamp of the files of its upstreams (upstreams.py)."""
+"""The place, whether Rust may send (L2), the options that the client's own headers give, the route that it was made
+for, and the stamp of the files of its upstreams (upstreams.py)."""
 
 # Headers of a call that are not part of the key (src/key/mod.rs): a call may carry them and still be plain.
 IGNORED_HEADERS = frozenset(
@@ -52,7 +52,7 @@ _CLIENT = (
     "_azure_ad_token",
     "_azure_ad_token_provider",
 )
-_SESSION = ("engine", "routes")
+_SESSION = ("current",)
 _HTTP = ("_state", "_transport", "_mounts", "_auth", "_event_hooks", "_cookies")
 
 # Seams of the SDK's own that a subclass of the user's may have replaced: only the SDK's whole way calls them.
@@ -83,8 +83,10 @@ _SEAMS = (
 _OWN = ("_build_request", "_prepare_request", "_process_response", "_process_response_data", "_send_request")
 
 
-def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any], route: Destined | None) -> Placed | None:
-    """None: this client's calls are the SDK's. `route`: of the model that is asked for."""
+def place_of(
+    resource: Any, kind: Any, arguments: Mapping[str, Any], route: Destined | None, engine: _core.Engine
+) -> Placed | None:
+    """None: this client's calls are the SDK's. `route`: of the model that is asked for; of one policy with `engine`."""
     client = resource._client
     places: dict[Any, Placed] | None = vars(resource).get("_farthing_places")
     if places is None:
@@ -100,15 +102,16 @@ def place_of(resource: Any, kind: Any, arguments: Mapping[str, Any], route: Dest
         if found[0].holds() and found[3] is route and (route is None or found[4] == route.stamp()):
             return found
         places.clear()
-    engine = client._farthing.engine
-    made = _make(resource, kind, model, route)
-    # A reload in the meantime: the place is of both policies.
+    made = _make(resource, kind, model, route, engine)
+    # After a reload in the meantime it is for this call alone.
     if made is not None and len(places) < 100 and client._farthing.engine is engine:
         places[model] = made
     return made
 
 
-def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None) -> Placed | None:
+def _make(
+    resource: Any, kind: Any, model: str | None, destined: Destined | None, engine: _core.Engine
+) -> Placed | None:
     client = resource._client
     there = None if destined is None else destined.destination
     own = destined is None or there is None or any(route.destination is None for route in destined.others)
@@ -124,7 +127,7 @@ def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None
     if route is Route.UNSEEN or not _is_whole(type(client)) or resource._post != client.post:
         return None
     stamp = () if destined is None else destined.stamp()
-    real = (model and client._farthing.engine.alias(model)) or model if destined is None else destined.model
+    real = (model and engine.alias(model)) or model if destined is None else destined.model
     options = FinalRequestOptions.construct(
         method="post", url=kind.path, json_data={"model": real or "model"}, security={"bearer_auth": True}
     )
@@ -167,7 +170,7 @@ def _make(resource: Any, kind: Any, model: str | None, destined: Destined | None
     empty = [*hooks.values(), *([jar._cookies] if hasattr(jar, "_cookies") else [])]
     place = _core.Place(
         kind.shape,
-        client._farthing.engine,
+        engine,
         client._farthing.ledger,
         owner,
         str(built.url),

@@ -172,7 +172,7 @@ class PlainCall:
             options = merge(options, given)
         notes: list[str] | None = None
         route = None
-        routes = self.client._farthing.routes
+        engine, routes = self.client._farthing.current
         if routes:
             asked = arguments.get("model")
             route = self.route = routes.get(asked) if type(asked) is str else None
@@ -183,7 +183,7 @@ class PlainCall:
 
                 notes = []
                 arguments = self.arguments = adapted(route, arguments, notes)
-        placed = place_of(resource, self.kind, arguments, route)
+        placed = place_of(resource, self.kind, arguments, route, engine)
         if placed is None:
             return False
         self.place, self.rust, default = placed[:3]

@@ -78,16 +78,16 @@ if hasattr(os, "register_at_fork"):
 class Session:
     """Shared by a client and what `copy()` and `with_options()` make of it."""
 
-    # Of these, places.py watches the engine and the routes: a reload puts others there.
-    engine: _core.Engine
-    routes: Routes | None
+    # One object, which a reload replaces: a call must not have the engine of one policy and the routes of another.
+    # places.py watches it.
+    current: tuple[_core.Engine, Routes | None]
 
     def __init__(
         self, policy: Policy, ledger: _core.Ledger | None = None, path: str | None = None, *, watch: bool = False
     ) -> None:
         self.policy = policy
-        self.routes = _routes(policy)
-        self.engine = _engine(policy.to_core())
+        routes = _routes(policy)
+        self.current = _engine(policy.to_core()), routes
         self.ledger = ledger if ledger is not None else _core.Ledger()
         if policy.cache is not None and policy.cache.path is not None:
             self._opened()
@@ -97,6 +97,10 @@ class Session:
         self.watched = watch
         self._looked = time.monotonic()
         self._seen = _stamp(path) if watch else None
+
+    @property
+    def engine(self) -> _core.Engine:
+        return self.current[0]
 
     @classmethod
     def of(cls, given: PolicyLike, ledger: _core.Ledger | None = None, *, watch: bool = False) -> Session:
@@ -124,7 +128,7 @@ class Session:
         policy = Policy.from_toml(self.path)
         routes = _routes(policy)
         engine = _engine(policy.to_core(), self.engine)
-        self.policy, self.engine, self.routes = policy, engine, routes
+        self.policy, self.current = policy, (engine, routes)
         if policy.cache is not None and policy.cache.path is not None:
             self._opened()
 

@@ -40,7 +40,8 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
     data, extra = options.json_data, getattr(options, "extra_json", None)
     # The extra body wins over the model that the method was given.
     asked = next((d["model"] for d in (extra, data) if isinstance(d, dict) and isinstance(d.get("model"), str)), None)
-    route = session.routes.get(asked) if session.routes and asked is not None else None
+    engine, routes = session.current
+    route = routes.get(asked) if routes and asked is not None else None
     timed = not isinstance(options.timeout, NotGiven)
     notes: list[str] = []
     before = None
@@ -58,7 +59,7 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
     elif asked is not None:
         real = None
         try:
-            real = session.engine.alias(asked)
+            real = engine.alias(asked)
         except _core.CoreError as error:
             session.failed(error)
         if real is not None:
@@ -70,6 +71,7 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
     else:
         request = plain(options, **kwargs)
     request.extensions[EXTENSION] = {
+        "engine": engine,
         "options": merge(current(), _own_options(request)),
         "max_retries": options.get_max_retries(client.max_retries),
         "model_asked": asked,
@@ -118,7 +120,7 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
         return plain(_finished(request, route, keys), stream=stream, **kwargs)
     sender = SdkSender(plain, named, request, kwargs) if call.route is Route.SDK_CLIENT else None
     try:
-        answer = client._farthing.engine.send(call.arguments, sender)
+        answer = call.engine.send(call.arguments, sender)
     except BudgetExceeded as error:
         refused(client._farthing.number, error)
         raise
@@ -162,9 +164,7 @@ async def send_async(
     future: asyncio.Future[_core.Answer] = loop.create_future()
     answer: _core.Answer | None = None
     try:
-        job = client._farthing.engine.send_async(
-            call.arguments, sender, queue_of(loop), future, loop, contextvars.copy_context()
-        )
+        job = call.engine.send_async(call.arguments, sender, queue_of(loop), future, loop, contextvars.copy_context())
         if job is not None:
             try:
                 answer = await future
@@ -243,6 +243,7 @@ class _Call:
         self.started = time.monotonic()
         self.httpx = httpx_of(client)
         note = request.extensions[EXTENSION]
+        self.engine = note["engine"]
         options = note["options"]
         times = request.extensions.get("timeout") or {}
         destined: Destined | None = note["route"]

@@ -396,15 +396,15 @@ def test_a_broken_core_is_not_a_broken_call(face: Face, upstream: Upstream, monk
             return fail
 
     client = face.client(upstream)
-    real = client._farthing.engine
+    real = client._farthing.current
     monkeypatch.setattr(_core, "Place", Broken().place)
-    client._farthing.engine = Broken()
+    client._farthing.current = (Broken(), None)
     with pytest.warns(farthing.FarthingWarning, match="out of order"):
         assert face.chat(client).choices[0].message.content == "pong 1"
     assert face.chat(client).choices[0].message.content == "pong 2", "warned once"
-    client._farthing.engine = real
+    client._farthing.current = real
 
     strict = face.client(upstream, policy={"strict": True})
-    strict._farthing.engine = Broken()
+    strict._farthing.current = (Broken(), None)
     with pytest.raises(farthing.FarthingError, match="out of order"):
         face.chat(strict)

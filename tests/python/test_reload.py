@@ -187,7 +187,7 @@ def test_calls_in_flight_end_with_what_they_started_with(
 def test_in_the_middle_of_a_first_call(
     face: Face, upstream: Upstream, other: Upstream, file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a client keeps of a place is of one policy, also if another one comes while it is made."""
+    """A call is of one policy, and so is what a client keeps of it, also if another one comes in the middle."""
     elsewhere = Upstream(lambda seen, number: answer(seen, "elsewhere"))
     file.write(to(other))
     client = face.client(upstream, policy=str(file.path))
@@ -197,13 +197,14 @@ def test_in_the_middle_of_a_first_call(
 
     def owner_of(*arguments: Any) -> Any:
         if next(reloads, False):
-            file.write(to(elsewhere))
+            file.write(to(elsewhere).replace('"m"', '"m-2"'))
             client.reload()
         return plain(*arguments)
 
     monkeypatch.setattr(places, "owner_of", owner_of)
-    said(face, client, model="fast", seed=1)
+    assert said(face, client, model="fast", seed=1) == "other"
     assert said(face, client, model="fast", seed=2) == "elsewhere"
+    assert (other.seen[0].json["model"], elsewhere.seen[0].json["model"]) == ("m", "m-2")
     elsewhere.close()
 
 
