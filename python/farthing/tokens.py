@@ -65,9 +65,11 @@ def count_tokens(
         tools: as `create` takes them; with messages only.
 
     Raises:
-        TypeError: it is neither a text nor messages, or holds something that is no JSON.
-        ValueError: it is nested deeper than 100 levels; `tools` with a text.
+        TypeError: it is neither a text nor messages, or holds something that is no JSON; `model` is no text.
+        ValueError: it is nested deeper than 100 levels, or holds a NaN or an infinity; `tools` with a text.
     """
+    if not isinstance(model, str):
+        raise TypeError(explain("model must be the name of a model", value=type(model).__name__))
     if isinstance(text_or_messages, str):
         if tools is not None:
             raise ValueError(explain("tools are counted with messages, not with a text", hint="give messages"))
@@ -76,13 +78,29 @@ def count_tokens(
         raise TypeError(
             explain("count_tokens takes a text or a list of messages", value=type(text_or_messages).__name__)
         )
-    messages = _json(list(text_or_messages))
-    return TokenCount(*_core.count_chat(model, messages, None if tools is None else _json(list(tools))))
+    messages = _json(_items(text_or_messages, "a message"))
+    return TokenCount(*_core.count_chat(model, messages, None if tools is None else _json(_items(tools, "a tool"))))
+
+
+def _items(given: Iterable[Any], what: str) -> list[Any]:
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise TypeError(explain(f"count_tokens takes a list where {what} stands", value=type(given).__name__))
+    items = list(given)
+    for item in items:
+        if not isinstance(item, Mapping) and not hasattr(item, "model_dump"):
+            raise TypeError(explain(f"{what} must be a dict, or an object of the SDK's", value=type(item).__name__))
+    return items
 
 
 def _json(value: object) -> bytes:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except RecursionError:
+        raise ValueError(explain("what is to be counted is nested too deep")) from None
+    except ValueError as error:
+        raise ValueError(explain("what is to be counted is no JSON", value=str(error))) from None
     # A lone surrogate is no text: it is counted as what stands in its place in a request.
-    return json.dumps(value, ensure_ascii=False, default=_plain).encode("utf-8", "replace")
+    return text.encode("utf-8", "replace")
 
 
 def _plain(value: Any) -> object:

@@ -81,7 +81,7 @@ def test_messages_in_all_their_forms() -> None:
     assert len(set(counts)) == 1 and counts[0].estimated
 
 
-@pytest.mark.parametrize("wrong", [b"text", {"role": "user"}, 3, None, [object()]])
+@pytest.mark.parametrize("wrong", [b"text", {"role": "user"}, 3, None, [object()], [1], [None], ["text"]])
 def test_what_it_does_not_take(wrong: Any) -> None:
     with pytest.raises(TypeError):
         count_tokens(wrong, model="gpt-4o")
@@ -95,6 +95,21 @@ def test_more_that_it_does_not_take() -> None:
         count_tokens([{"role": "user", "content": deep}], model="gpt-4o")
     with pytest.raises(ValueError, match="tools"):
         count_tokens("text", model="gpt-4o", tools=[SEARCH])
+    with pytest.raises(ValueError, match="no JSON"):
+        count_tokens([{"role": "user", "content": float("nan")}], model="gpt-4o")
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="nested too deep"):
+        count_tokens([{"role": "user", "content": deep}], model="gpt-4o")
+    nobody: Any = None
+    with pytest.raises(TypeError, match="name of a model: NoneType"):
+        count_tokens("text", model=nobody)
+
+
+@pytest.mark.parametrize("tools", ["search", SEARCH, [None], 5])
+def test_tools_that_are_none(tools: Any) -> None:
+    with pytest.raises(TypeError, match="tool"):
+        count_tokens([{"role": "user", "content": "hello"}], model="gpt-4o", tools=tools)
 
 
 def test_a_count_is_a_number() -> None:
