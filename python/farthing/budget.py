@@ -117,10 +117,12 @@ def budgets(value: object, key: str) -> tuple[Budget, ...]:
     if isinstance(value, Mapping | str | bytes) or not isinstance(value, Iterable):
         raise Bad(f"{key} must be a list of budgets", shown(value), "[[budget]] begins one, in TOML")
     rows = list(value)
-    for row in rows:
+    # With more than one, the message has to say which: the first is 1.
+    keys = [key] if len(rows) == 1 else [f"{key}[{number}]" for number in range(1, len(rows) + 1)]
+    for row, where in zip(rows, keys, strict=True):
         if isinstance(row, Mapping):
-            _together(row.get("action", "block"), row.get("to"), key)
-    made = tuple(part(Budget, row, key) for row in rows)
+            _together(row.get("action", "block"), row.get("to"), where)
+    made = tuple(part(Budget, row, where) for row, where in zip(rows, keys, strict=True))
     seen: set[str | None] = set()
     for one in made:
         if one.name in seen:

@@ -44,6 +44,8 @@ SECRET_HEADERS = re.compile(r"authorization|cookie|.*(?:api-?key|token|secret|au
 _NO_PARAMETERS = frozenset(
     ("model", "messages", "input", "stream", "stream_options", "extra_headers", "extra_query", "extra_body", "timeout")
 )
+# Without these there is no request.
+_ESSENTIAL = frozenset(("model", "messages", "input", "stream"))
 _ELSEWHERE = '{ env = "NAME" } takes it from the environment, { file = "path" } from a file'
 
 
@@ -57,7 +59,10 @@ def _url(value: object, key: str) -> str:
         if good and (parts.username or parts.password):
             # Not shown: there is a password in it.
             raise Bad(f"{key} must have no user and password in it", hint="headers, or api_key, are the place for keys")
-        if good and not parts.query and not parts.fragment:
+        if good and (parts.query or parts.fragment):
+            # Not shown: keys stand there, now and then.
+            raise Bad(f"{key} must have no query in it", hint="headers, or api_key, are the place for keys")
+        if good and " " not in value.strip():
             return value.strip().rstrip("/")
     hint = f'{key} = "https://api.openai.com/v1"'
     raise Bad(f"{key} must be an http or https URL without a query", shown(value), hint)
@@ -120,6 +125,13 @@ def _share(most: int) -> Callable[[object, str], float]:
     return taken
 
 
+def _names_of_fields(value: object, key: str) -> Mapping[str, str]:
+    rows = _texts(value, key)
+    for name in sorted(_ESSENTIAL & {*rows, *rows.values()}):
+        raise Bad(f"{key} cannot rename what a request is about, or to it", name)
+    return rows
+
+
 def _texts(value: object, key: str) -> Mapping[str, str]:
     rows = table(value, key).items()
     return MappingProxyType({text(n, f"a name in {key}"): text(v, dotted(key, n)) for n, v in rows})
@@ -128,7 +140,10 @@ def _texts(value: object, key: str) -> Mapping[str, str]:
 def _fields(value: object, key: str) -> tuple[str, ...]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise Bad(f"{key} must be a list of fields", shown(value), f'{key} = ["logit_bias"]')
-    return tuple(sorted({text(name, f"a name in {key}") for name in value}))
+    names = {text(name, f"a name in {key}") for name in value}
+    for name in sorted(_ESSENTIAL & names):
+        raise Bad(f"{key} cannot leave out what a request is about", name)
+    return tuple(sorted(names))
 
 
 def _json(value: object, key: str) -> object:
@@ -253,7 +268,7 @@ class Adapt(_Portable):
         drop: fields that the model refuses; leaving one out makes a note on the receipt.
     """
 
-    rename: Mapping[str, str] = field(default_factory=dict, metadata=check(_texts))
+    rename: Mapping[str, str] = field(default_factory=dict, metadata=check(_names_of_fields))
     roles: Mapping[str, str] = field(default_factory=dict, metadata=check(_texts))
     drop: tuple[str, ...] = field(default=(), metadata=check(_fields))
 
@@ -337,7 +352,8 @@ class Fallback(_Portable):
     """How calls go from one upstream to the next; which ones is said by each model or alias.
 
     Args:
-        deadline: seconds over all attempts at all upstreams (of a stream: until its first token); None = no end.
+        deadline: seconds over all attempts at all upstreams of a call that has fallbacks (of a stream: until its first
+            token); None = no end.
         breaker: see `Breaker`.
         hedge: see `Hedge`; True = its defaults; None, or false = no second tries.
     """

@@ -412,6 +412,13 @@ def test_a_budget_that_cannot_be(row: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_which_of_several_budgets_cannot_be() -> None:
+    with pytest.raises(PolicyError, match=r"budgets\[2\]\.limit must be USD"):
+        Policy.from_dict({"budget": [{"limit": 1}, {"limit": -1, "name": "second"}]})
+    with pytest.raises(PolicyError, match=r"budgets\[3\]\.to is missing"):
+        Policy.from_dict({"budget": [{"limit": 1}, {"limit": 1, "name": "b"}, {"limit": 1, "action": "downgrade"}]})
+
+
 def test_two_of_one_name() -> None:
     with pytest.raises(PolicyError, match="two budgets have one name"):
         Policy(budgets=(Budget(1), Budget(2)))

@@ -606,7 +606,12 @@ MISTAKES = {
     "upstreams.a must be a table": {"upstreams": {"a": "http://a"}},
     "missing key.*upstreams.a.base_url": {"upstreams": {"a": {}}},
     "upstreams.a.base_url must be an http": {"upstreams": {"a": {"base_url": "a/v1"}}},
-    "without a query": {"upstreams": {"a": {"base_url": "http://a/v1?x=1"}}},
+    "must have no query": {"upstreams": {"a": {"base_url": "http://a/v1?x=1"}}},
+    "must be an http or https URL": {"upstreams": {"a": {"base_url": "http://a b/v1"}}},
+    "drop cannot leave out what a request is about": {"aliases": {"x": {"model": "m", "adapt": {"drop": ["model"]}}}},
+    "rename cannot rename what a request is about": {
+        "aliases": {"x": {"model": "m", "adapt": {"rename": {"prompt": "messages"}}}}
+    },
     "cannot have this name.*default": {"upstreams": {"default": {"base_url": "http://a"}}},
     "must say one place": {"upstreams": {"a": {"base_url": "http://a", "api_key": {"env": "X", "file": "y"}}}},
     "api_key must be a key": {"upstreams": {"a": {"base_url": "http://a", "api_key": 7}}},
@@ -635,6 +640,12 @@ MISTAKES = {
 def test_mistakes(message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         Policy.from_dict(MISTAKES[message])
+
+
+def test_a_key_in_a_url_is_not_shown() -> None:
+    with pytest.raises(PolicyError) as caught:
+        Policy.from_dict({"upstreams": {"a": {"base_url": "http://a/v1?key=sk-secret"}}})
+    assert "sk-secret" not in str(caught.value)
 
 
 def test_a_key_that_is_not_there(upstream: Upstream, other: Upstream, tmp_path: Path) -> None:
