@@ -1,5 +1,6 @@
 //! Where the sums of budgets are: in memory, or in the cache file, with memory to go on with while the file fails.
 
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,10 @@ struct State {
     purse: Purse,
     /// What the file has not got yet.
     waiting: Vec<Waiting>,
+    /// Attempts in flight that were reserved while the file failed, and what: the file is told when it is there again.
+    loose: HashMap<i64, (Vec<Want>, Money)>,
+    /// Those that it was told of.
+    told: HashSet<i64>,
     rests_until: Option<Instant>,
     /// A file that fails is an error, each time.
     strict: bool,
@@ -115,7 +120,13 @@ impl Keeper {
                 Some(Err(fault)) if state.strict => {
                     return Err(Error::Internal(fault.explain(&file.settings().path)));
                 }
-                _ => always(purse::reserve(&mut state.purse, &others, bound)),
+                _ => {
+                    let reserved = always(purse::reserve(&mut state.purse, &others, bound));
+                    if reserved.is_ok() {
+                        state.loose.insert(attempt, (others, bound.unwrap_or_default()));
+                    }
+                    reserved
+                }
             };
             match reserved {
                 Ok(found) => alarms.extend(found.into_iter().map(|(index, level, sums)| (shared[index], level, sums))),
@@ -139,6 +150,8 @@ impl Keeper {
             }
             return;
         };
+        state.loose.remove(&attempt);
+        let in_file = state.told.remove(&attempt) || in_file;
         let mut has_shared = false;
         for account in accounts {
             if account.is_local {
@@ -219,11 +232,18 @@ impl State {
             return None;
         }
         let mut seen = Vec::new();
-        let waiting = &self.waiting;
+        let (waiting, loose) = (&self.waiting, &self.loose);
         let asked = file.budget(|transaction| {
             let mut shelf = FileShelf::new(transaction);
             for settled in waiting {
                 shelf.settle(&settled.account, settled.attempt, settled.held, settled.how)?;
+            }
+            for (attempt, (wants, amount)) in loose {
+                shelf.attempt = *attempt;
+                for want in wants {
+                    let warned = purse::Shelf::sums(&mut shelf, &want.account)?.warned;
+                    purse::Shelf::hold(&mut shelf, want, *amount, warned)?;
+                }
             }
             work(&mut shelf, &mut seen)
         });
@@ -231,6 +251,7 @@ impl State {
             Ok(_) => {
                 self.rests_until = None;
                 self.waiting.clear();
+                self.told.extend(self.loose.drain().map(|(attempt, _)| attempt));
                 for (account, sums) in seen {
                     self.purse.set(&account, sums);
                 }

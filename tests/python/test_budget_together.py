@@ -189,6 +189,32 @@ def test_a_file_that_is_locked(face: Face, upstream: Upstream, path: Path) -> No
         wait_until(lambda: bool(client.budget()) and line(other).spent == 2 * COST)
 
 
+def test_what_was_reserved_while_the_file_was_locked(upstream: Upstream, path: Path) -> None:
+    """The file is told of it when it is there again, and for as long as the call is in flight."""
+    goes_on = threading.Event()
+    upstream.script = lambda seen, number: (
+        answer(seen) if seen.json.get("seed") != 7 or goes_on.wait(60) else Reply(500)
+    )
+    face = Face(False)
+    client = face.client(upstream, policy=policy(path, Budget("0.005")))
+    face.chat(client, max_tokens=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FarthingWarning)
+        with locked(path):
+            late = threading.Thread(target=lambda: face.chat(client, max_tokens=200, seed=7))
+            late.start()
+            wait_until(lambda: upstream.calls == 2)
+        other = face.client(upstream, policy=policy(path, Budget("0.005")))
+        wait_until(lambda: bool(client.budget()) and line(other).reserved > 0)
+        for spender in (client, other):
+            with pytest.raises(BudgetExceeded):
+                face.chat(spender, max_tokens=190, seed=3)
+        goes_on.set()
+        late.join()
+        wait_until(lambda: (line(other).reserved, line(other).spent) == (0, 2 * COST))
+    assert (line(client).reserved, line(client).spent) == (0, 2 * COST)
+
+
 def test_strict_and_locked(upstream: Upstream, path: Path) -> None:
     face = Face(False)
     client = face.client(upstream, policy=policy(path, Budget("0.0025"), strict=True))
