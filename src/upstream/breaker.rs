@@ -91,9 +91,12 @@ impl Breaker {
         }
     }
 
-    /// A probe that was given up before it ended: the next caller may try.
-    pub fn forget(&self) {
-        self.lock().probe = None;
+    /// A probe that left at `left` was given up before it ended: the next caller may try.
+    pub fn forget(&self, left: Instant) {
+        let mut state = self.lock();
+        if state.probe == Some(left) {
+            state.probe = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

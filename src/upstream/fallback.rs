@@ -49,14 +49,31 @@ struct Walk<'a> {
     deadline: Option<Instant>,
 }
 
+/// A turn that a breaker allowed. If it is a probe, and ends without a word on how it went (the caller left, a limit was
+/// not reached in time), another caller may be the next.
+struct Admitted {
+    state: Arc<State>,
+    at: Instant,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.state.breaker.forget(self.at);
+    }
+}
+
 impl Upstream {
     /// Asks the upstreams of a plan in their order.
     pub(super) async fn walk(&self, cx: &Context, request: &Request, plan: &Plan) -> Result<Response> {
         // What one server holds, another does not know.
         let alone = Plan { fallbacks: Vec::new(), ..plan.clone() };
         let plan = if !plan.fallbacks.is_empty() && is_tied(request) { &alone } else { plan };
-        let mut states = vec![self.states.get(plan.upstream.as_deref(), &request.url)];
-        states.extend(plan.fallbacks.iter().map(|target| self.states.get(target.upstream.as_deref(), &target.url)));
+        let mut states = vec![self.states.get(plan.upstream.as_deref(), &request.url, &request.headers)];
+        states.extend(
+            plan.fallbacks
+                .iter()
+                .map(|target| self.states.get(target.upstream.as_deref(), &target.url, &target.headers)),
+        );
         let deadline = self.states.deadline.filter(|_| !plan.fallbacks.is_empty()).map(|span| Instant::now() + span);
         let walk = Walk { upstream: self, cx, request, plan, states, deadline };
         walk.run().await
@@ -75,7 +92,8 @@ impl Walk<'_> {
             let asked = index;
             index += 1;
             // An upstream that is resting is skipped, unless there is no other.
-            if last > 0 && !self.admits(asked) {
+            let admitted = (last > 0).then(|| self.admits(asked));
+            if matches!(admitted, Some(None)) {
                 continue;
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -98,8 +116,10 @@ impl Walk<'_> {
         }
     }
 
-    fn admits(&self, index: usize) -> bool {
-        self.states[index].breaker.admits(Instant::now())
+    fn admits(&self, index: usize) -> Option<Admitted> {
+        let at = Instant::now();
+        let state = &self.states[index];
+        state.breaker.admits(at).then(|| Admitted { state: Arc::clone(state), at })
     }
 
     /// All attempts at one upstream.
@@ -157,7 +177,8 @@ impl Walk<'_> {
             ended = &mut turn => return ended,
             () = tokio::time::sleep(after) => {}
         }
-        let other = (index + 1..self.states.len()).find(|other| self.admits(*other));
+        let admitted = (index + 1..self.states.len()).find_map(|other| Some((other, self.admits(other)?)));
+        let other = admitted.as_ref().map(|(other, _)| *other);
         let beside = other.unwrap_or(index);
         self.cx.books.count(Count::Hedge);
         // The second try is one try, and waits by itself.

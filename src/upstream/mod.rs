@@ -258,7 +258,7 @@ impl Upstream {
             cx.receipt.update(|facts| facts.note(format!("{field} was left out for {name}")));
         }
         cx.patience.turns_to(target.limits);
-        let state = self.states.get(target.upstream.as_deref(), &target.url);
+        let state = self.states.get(target.upstream.as_deref(), &target.url, &target.headers);
         let way = Way {
             state: Some(&state),
             alias: Some(Arc::clone(name)),

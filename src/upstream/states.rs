@@ -2,8 +2,11 @@
 //! an engine. Nothing here sends.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue};
 
 use crate::config::{FallbackConfig, UpstreamConfig};
 use crate::upstream::breaker::{self, Breaker};
@@ -43,12 +46,16 @@ pub struct Hedge {
 #[derive(Debug)]
 pub struct States {
     named: HashMap<Arc<str>, Arc<State>>,
-    /// Clients' own, by scheme, host and port.
-    own: Mutex<HashMap<Box<str>, Arc<State>>>,
+    /// Clients' own, by scheme, host and port, and by who asks: what one key has used up is no reason to pass another by.
+    own: Mutex<HashMap<(Box<str>, u64), Arc<State>>>,
+    hasher: RandomState,
     breaker: breaker::Settings,
     pub deadline: Option<Duration>,
     pub hedge: Option<Hedge>,
 }
+
+/// Where the SDK's clients put a key.
+const KEY_HEADERS: [&str; 2] = ["authorization", "api-key"];
 
 /// Clients' own upstreams beyond this many: all of them are forgotten and start again.
 const MOST_OWN: usize = 1000;
@@ -79,20 +86,22 @@ impl States {
         Self {
             named: named.collect(),
             own: Mutex::default(),
+            hasher: RandomState::new(),
             breaker,
             deadline: fallback.deadline.map(seconds),
             hedge: fallback.hedge.as_ref().map(|hedge| Hedge { percentile: hedge.percentile, minimum: hedge.minimum }),
         }
     }
 
-    /// The upstream `name`; for None, or a name that the policy has no more, the one behind `url`.
-    pub fn get(&self, name: Option<&str>, url: &str) -> Arc<State> {
+    /// The upstream `name`; for None, or a name that the policy has no more, the one behind `url`, for the key in `headers`.
+    pub fn get(&self, name: Option<&str>, url: &str, headers: &HeaderMap) -> Arc<State> {
         if let Some(state) = name.and_then(|name| self.named.get(name)) {
             return Arc::clone(state);
         }
-        let origin = origin(url);
+        let keys = KEY_HEADERS.map(|name| headers.get(name).map(HeaderValue::as_bytes));
+        let origin = (Box::from(origin(url)), self.hasher.hash_one(keys));
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(state) = own.get(origin) {
+        if let Some(state) = own.get(&origin) {
             return Arc::clone(state);
         }
         if own.len() >= MOST_OWN {
@@ -100,7 +109,7 @@ impl States {
         }
         let breaker = Breaker::new(self.breaker);
         let state = Arc::new(State { name: None, breaker, limiter: None, latencies: Latencies::default() });
-        own.insert(origin.into(), Arc::clone(&state));
+        own.insert(origin, Arc::clone(&state));
         state
     }
 }

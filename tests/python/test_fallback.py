@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -402,6 +404,45 @@ def test_a_breaker_that_rested_probes_and_closes(face: Face, world: World) -> No
     while said(face.chat(client, seed=next(_numbers))) != "first":
         time.sleep(0.02)
     assert said(face.chat(client, temperature=9)) == "first" and world.first.calls == 4
+
+
+def test_a_probe_that_was_given_up(world: World) -> None:
+    """Another caller may be the next; nobody waits for another rest."""
+    world.first.script = lambda seen, number: (
+        fails(503)(seen, number) if number <= 2 else replace(answer(seen, "first"), delay=30 * (number == 3))
+    )
+    policy = world.policy(fallback={"breaker": {"minimum": 2, "rest": 2}})
+    client = farthing.AsyncOpenAI(api_key="sk-first", base_url=world.first.url, max_retries=0, policy=policy)
+
+    async def ask(**more: Any) -> str:
+        return said(await client.chat.completions.create(model="test-model", messages=MESSAGES, **more))
+
+    async def main() -> None:
+        assert [await ask(temperature=number) for number in range(2)] == ["second"] * 2
+        calls: list[asyncio.Future[str]] = []
+        while world.first.calls < 3:
+            calls.append(asyncio.ensure_future(ask(seed=next(_numbers))))
+            await asyncio.wait(calls[-1:], timeout=0.02)
+        began = time.monotonic()
+        for call in calls:
+            call.cancel()
+        while await ask(seed=next(_numbers)) != "first":
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - began < 1.8
+
+    asyncio.run(main())
+
+
+def test_a_breaker_is_of_one_key(face: Face, world: World) -> None:
+    """One key's used up quota says nothing about another key at the same host."""
+    world.first.script = lambda seen, number: (
+        fails(429)(seen, number) if seen.headers["authorization"] == "Bearer sk-used-up" else answer(seen, "first")
+    )
+    policy = world.policy(fallback={"breaker": {"minimum": 2}})
+    used_up = world.client(face, api_key="sk-used-up", policy=policy)
+    assert [said(face.chat(used_up, seed=number)) for number in range(3)] == ["second"] * 3
+    assert world.first.calls == 2
+    assert said(face.chat(world.client(face, policy=policy))) == "first"
 
 
 def test_when_all_rest_the_first_is_tried(face: Face, world: World) -> None:
