@@ -64,10 +64,22 @@ fn output(prices: &PriceTable, request: &Request, names: &[&str]) -> Result<u64,
     if modalities.iter().any(|kind| kind == "audio") || request.has("audio") {
         return Err(Unknown::Prompt("an answer in audio"));
     }
-    let asked = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+    // A field of the other endpoint is none that a server keeps to.
+    let asked: &[&str] = match request.endpoint {
+        Endpoint::Responses => &["max_output_tokens"],
+        _ => &["max_tokens", "max_completion_tokens"],
+    };
     let asked = asked.iter().filter_map(|name| request.get::<u64>(name)).max();
     // The list is asked only where the request says nothing: what it allows, the server takes.
     let most = asked.or_else(|| prices.max_output(&request.url, names)).ok_or(Unknown::Output)?;
-    let answers = request.get::<u64>("n").unwrap_or(1).max(request.get::<u64>("best_of").unwrap_or(1)).max(1);
+    let mut answers = 1;
+    for name in ["n", "best_of"] {
+        answers = answers.max(match request.get::<Value>(name) {
+            None | Some(Value::Null) => 1,
+            // 3.0 is three for a server that takes it.
+            Some(Value::Number(count)) => count.as_f64().map_or(u64::MAX, |count| count.ceil() as u64),
+            Some(_) => return Err(Unknown::Output),
+        });
+    }
     Ok(most.saturating_mul(answers))
 }

@@ -158,6 +158,22 @@ def test_what_nobody_can_bound_is_blocked(face: Face, upstream: Upstream) -> Non
     assert caught.value.cost is not None and Decimal("0.16") < caught.value.cost < Decimal("0.3")
 
 
+def test_as_many_answers_as_it_may_ask_for(face: Face, upstream: Upstream) -> None:
+    """However their number is written, and whatever a server of another kind would keep to."""
+    client = face.client(upstream, policy=policy(Budget("0.002")))
+
+    def ask(**more: Any) -> str:
+        with pytest.raises(BudgetExceeded) as caught:
+            face.chat(client, max_tokens=50, **more)
+        return str(caught.value)
+
+    assert ask(n=3) == ask(n=3.0) == ask(extra_body={"best_of": 2.5})
+    assert "whose longest answer is unknown" in ask(extra_body={"n": "3"})
+    with pytest.raises(BudgetExceeded, match="whose longest answer is unknown"):
+        face.run(lambda: client.responses.create(model="test-model", input="ping", extra_body={"max_tokens": 1}))
+    assert upstream.calls == 0
+
+
 def test_a_warning_lets_everything_pass(face: Face, upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
     budget = Budget("0.004", action="warn", at=0.5)
     client = face.client(upstream, policy=policy(budget, cache=None))
