@@ -45,6 +45,8 @@ _held: dict[str, _core.Engine] = {}
 _engines: weakref.WeakValueDictionary[str, _core.Engine] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 _numbers = itertools.count(1)
+# One reload at a time: of two, the one that read the older file must not have the last word.
+_reloads = threading.RLock()
 
 
 def _engine(policy: str, before: _core.Engine | None = None) -> _core.Engine:
@@ -65,8 +67,8 @@ def _engine(policy: str, before: _core.Engine | None = None) -> _core.Engine:
 if hasattr(os, "register_at_fork"):
     # Another thread may hold the lock at the fork, and there is no such thread in the child.
     def _in_child() -> None:
-        global _lock
-        _lock = threading.Lock()
+        global _lock, _reloads
+        _lock, _reloads = threading.Lock(), threading.RLock()
         forget_queues()
         if _has_file:
             # By now multiprocessing is loaded, if the child is one of its own.
@@ -125,10 +127,11 @@ class Session:
         if self.path is None:
             hint = 'make the client with policy="farthing.toml", or with FARTHING_POLICY set'
             raise PolicyError(explain("the policy of this client was not read from a file", hint=hint))
-        policy = Policy.from_toml(self.path)
-        routes = _routes(policy)
-        engine = _engine(policy.to_core(), self.engine)
-        self.policy, self.current = policy, (engine, routes)
+        with _reloads:
+            policy = Policy.from_toml(self.path)
+            routes = _routes(policy)
+            engine = _engine(policy.to_core(), self.engine)
+            self.policy, self.current = policy, (engine, routes)
         if policy.cache is not None and policy.cache.path is not None:
             self._opened()
 
