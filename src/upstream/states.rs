@@ -47,12 +47,15 @@ pub struct Hedge {
 pub struct States {
     named: HashMap<Arc<str>, Arc<State>>,
     /// Clients' own, by scheme, host and port, and by who asks: what one key has used up is no reason to pass another by.
-    own: Mutex<HashMap<(Box<str>, u64), Arc<State>>>,
+    own: Mutex<HashMap<Owner, Arc<State>>>,
     hasher: RandomState,
     breaker: breaker::Settings,
     pub deadline: Option<Duration>,
     pub hedge: Option<Hedge>,
 }
+
+/// Scheme, host and port, and a hash of the key.
+type Owner = (Box<str>, u64);
 
 /// Where the SDK's clients put a key.
 const KEY_HEADERS: [&str; 2] = ["authorization", "api-key"];
