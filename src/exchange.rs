@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -203,11 +204,22 @@ pub struct Response {
     pub is_whole: bool,
     /// Of another model or upstream than was asked: good for this call, never stored for others.
     pub is_substitute: bool,
+    /// Set when it is the one of several that the caller gets; whoever charges a stream looks at it.
+    pub is_chosen: Arc<AtomicBool>,
 }
 
 impl Response {
     pub fn new(status: u16, headers: HeaderMap, body: Body) -> Self {
-        Self { status, headers, body, usage_added: false, whole: Arc::default(), is_whole: false, is_substitute: false }
+        Self {
+            status,
+            headers,
+            body,
+            usage_added: false,
+            whole: Arc::default(),
+            is_whole: false,
+            is_substitute: false,
+            is_chosen: Arc::default(),
+        }
     }
 
     pub fn is_success(&self) -> bool {

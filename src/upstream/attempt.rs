@@ -75,19 +75,28 @@ impl Running {
     }
 
     /// What was used is known, or was estimated.
-    pub fn charged(mut self, model: Arc<str>, usage: Usage, cost: Option<Money>) {
+    pub fn charged(self, model: Arc<str>, usage: Usage, cost: Option<Money>) {
+        self.cx.receipt.update(|facts| {
+            facts.usage = Some(usage.clone());
+            facts.cost = cost;
+        });
+        self.book(Ending::Answered, model, usage, cost);
+    }
+
+    /// An answer had begun, and another one was taken: it costs what was used until then, and is not the call's answer.
+    pub fn abandoned(self, model: Arc<str>, usage: Usage, cost: Option<Money>) {
+        self.book(Ending::Abandoned, model, usage, cost);
+    }
+
+    fn book(mut self, ending: Ending, model: Arc<str>, usage: Usage, cost: Option<Money>) {
         if let Some(reservation) = self.reservation.take() {
             reservation.settle(cost);
         }
         self.close(|attempt| {
-            attempt.ending = Ending::Answered;
+            attempt.ending = ending;
             attempt.prompt_tokens = usage.prompt;
             attempt.completion_tokens = usage.completion;
             attempt.cost = cost;
-        });
-        self.cx.receipt.update(|facts| {
-            facts.usage = Some(usage.clone());
-            facts.cost = cost;
         });
         let tag = self.cx.tag.clone();
         self.cx.books.record_charge(Charge { model, tag, stage: "upstream", usage, cost });

@@ -1,6 +1,7 @@
 //! Reads the usage off an answer and charges it: off the body, or off a stream as it passes by.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context as TaskContext, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +27,8 @@ use crate::upstream::attempt::Running;
 pub struct Meter {
     /// None once it was charged.
     running: Option<Running>,
+    /// Whether it is the answer that the caller gets.
+    is_chosen: Arc<AtomicBool>,
     endpoint: Endpoint,
     url: Arc<str>,
     model_asked: Arc<str>,
@@ -57,6 +60,7 @@ impl Meter {
             request: request.clone(),
             prices,
             running: Some(running),
+            is_chosen: Arc::default(),
         }
     }
 
@@ -79,6 +83,7 @@ impl Meter {
                 response.body = Body::Full(bytes);
             }
             Body::Stream(events) => {
+                self.is_chosen = Arc::clone(&response.is_chosen);
                 let kind = if self.endpoint == Endpoint::Responses { Kind::Responses } else { Kind::Chat };
                 response.body = Body::Stream(Box::pin(Metered {
                     events,
@@ -110,7 +115,7 @@ impl Meter {
             }
         };
         let usage = usage.unwrap_or_else(|| self.estimate(&serde_json::from_slice(body).unwrap_or_default()));
-        self.charge(model, usage);
+        self.charge(model, usage, true);
     }
 
     /// What an answer used that does not tell, by the tokens of its texts and of the request's.
@@ -120,7 +125,8 @@ impl Meter {
         Usage { prompt: prompt_of(&self.request).count.tokens, completion, estimated: true, ..Usage::default() }
     }
 
-    fn charge(&mut self, model_answered: Option<Arc<str>>, usage: Usage) {
+    /// `ended`: it came to its end; else it is an answer only if the caller got what there was of it.
+    fn charge(&mut self, model_answered: Option<Arc<str>>, usage: Usage, ended: bool) {
         let model = model_answered.clone().unwrap_or_else(|| Arc::clone(&self.model_asked));
         // The user's own price comes first, also under the name that was asked for: a server may answer under another one
         // (a snapshot, a file, a deployment). A bundled price for the name asked for would be another model's.
@@ -131,8 +137,12 @@ impl Meter {
             .or_else(|| self.prices.charge_own(&self.alias, &usage))
             .or_else(|| self.prices.charge(&self.url, &model, &usage, now()));
         let Some(running) = self.running.take() else { return };
-        running.cx().receipt.update(|facts| facts.model_answered = model_answered);
-        running.charged(model, usage, cost);
+        if ended || self.is_chosen.load(Ordering::Relaxed) {
+            running.cx().receipt.update(|facts| facts.model_answered = model_answered);
+            running.charged(model, usage, cost);
+        } else {
+            running.abandoned(model, usage, cost);
+        }
     }
 }
 
@@ -155,7 +165,7 @@ impl Metered {
                 Usage::new(self.meter.endpoint, &Counts::read(&usage), assembler.service_tier().as_deref())
             })
             .unwrap_or_else(|| self.meter.estimate(&assembler.so_far()));
-        self.meter.charge(model, usage);
+        self.meter.charge(model, usage, ended);
         if ended
             && let Some(body) = assembler.finish()
             && let Ok(text) = serde_json::to_vec(&body)

@@ -18,6 +18,7 @@ pub mod retry;
 pub mod states;
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -113,11 +114,13 @@ impl Upstream {
     /// # Errors
     /// The error of the last attempt; where the policy names other upstreams, of the last attempt at the first.
     pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
-        match &cx.plan {
-            Some(plan) => self.walk(cx, &request, plan).await,
-            None if self.states.hedge.is_some() => self.walk(cx, &request, &Plan::default()).await,
-            None => self.attempts(cx, &request, &Way::default()).await.result,
-        }
+        let response = match &cx.plan {
+            Some(plan) => self.walk(cx, &request, plan).await?,
+            None if self.states.hedge.is_some() => self.walk(cx, &request, &Plan::default()).await?,
+            None => self.attempts(cx, &request, &Way::default()).await.result?,
+        };
+        response.is_chosen.store(true, Ordering::Relaxed);
+        Ok(response)
     }
 
     /// All attempts at one upstream, until there is an answer that counts, or nobody wants another.

@@ -337,6 +337,23 @@ def test_a_stream_that_breaks_before_its_first_token(
     assert bill.fallbacks == 1 and bill.misses == 1
 
 
+def test_the_receipt_is_that_of_the_answer(face: Face, world: World) -> None:
+    """Not of a stream that had begun at another upstream, although that costs something too."""
+    world.first.script = lambda seen, number: BROKEN["tells of an error"]
+    world.second.script = lambda seen, number: Reply(body=chat(model="real-2"))
+    price = {"input": 1, "output": 2}
+    models = {"test-model": {**price, "fallback": ["model-2"]}, "real-2": price}
+    client = world.client(face, policy=world.policy(models=models))
+    stream = face.chat(client, stream=True)
+    face.items(stream)
+    receipt = farthing.receipt(stream)
+    assert receipt is not None and receipt.answered is not None
+    assert (receipt.upstream, receipt.answered.model, receipt.model_answered) == ("second", "real-2", "real-2")
+    assert receipt.cost == receipt.answered.cost and not receipt.estimated
+    assert [attempt.ending for attempt in receipt.attempts] == ["abandoned", "answered"]
+    assert client.savings().spent == sum(attempt.cost or 0 for attempt in receipt.attempts) > receipt.cost
+
+
 def test_a_stream_that_breaks_later_is_not_begun_again(face: Face, world: World) -> None:
     world.first.script = lambda seen, number: Reply(pieces=chat_events("first")[:4], cut=True)
     client = world.client(face)
