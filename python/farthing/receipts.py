@@ -30,8 +30,8 @@ class Attempt:
     Attributes:
         upstream: its name in the policy; "default" is the client's own base URL and key.
         model: the model that was asked there.
-        ending: "answered"; "refused" (an error status); "failed" (no answer); "abandoned" (nobody waited any more);
-            None = under way.
+        ending: "answered"; "refused" (an error status); "failed" (no answer); "abandoned" (nobody waited any more, or
+            another answer was taken); None = under way.
         status: of the answer; None = there was none.
         error: what it failed with ("read_timeout", "connect_error", ...); None = there was an answer.
         seconds: until its answer was whole, or it ended otherwise.

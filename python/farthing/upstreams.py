@@ -349,10 +349,8 @@ def plan_of(
     `_build_request`; `notes`: for the receipt."""
     timed = not isinstance(options.timeout, NotGiven)
     targets: dict[Route, Any] = {}
-    left_out: set[Route] = set()
     for fallback in route.others:
         there = fallback.destination
-        left_out.add(fallback)
         if there is None and is_dynamic(client):
             notes.append(f"{fallback.name} was left out: only the SDK can make this client's credentials")
             continue
@@ -371,13 +369,15 @@ def plan_of(
         else:
             request = request_to(there, client, copy, keys.get(there))
             limits = _limits(options.timeout, there.max_retries, client) if timed else there.limits(client)
-        left_out.discard(fallback)
         raw = sent_headers(request)
         name = None if there is None else there.name
         targets[fallback] = (name, fallback.name, str(request.url), raw, _difference(route, fallback), limits)
-    made = ([targets[one] for one in ones if one in targets] for ones in (route.fallbacks, route.substitutes))
-    absent = [one.name for one in route.substitutes if one in left_out]
-    return _core.Plan(None if route.destination is None else route.destination.name, *made, absent)
+    fallbacks, substitutes = (
+        [targets[one] for one in ones if one in targets] for ones in (route.fallbacks, route.substitutes)
+    )
+    absent = [one.name for one in route.substitutes if one not in targets]
+    first = None if route.destination is None else route.destination.name
+    return _core.Plan(first, fallbacks, substitutes, absent)
 
 
 def keys_now(route: Route) -> dict[Destination, str]:
