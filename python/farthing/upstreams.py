@@ -82,9 +82,11 @@ class _Text:
                 return
             with open(self.file, encoding="utf-8") as file:
                 text = self._checked(file.read(), self.file)
-        except (OSError, UnicodeDecodeError) as error:
-            if self._seen is not None:  # what was there goes on
+        except (OSError, UnicodeDecodeError, PolicyError) as error:
+            if self._seen is not None:  # what was there goes on: it is gone, or just being written
                 return
+            if isinstance(error, PolicyError):
+                raise
             reason = getattr(error, "strerror", None) or "not a text"
             raise PolicyError(explain(f"cannot read {self._what}", where=self.file, value=reason)) from None
         self.text, self._seen = text, (found.st_mtime_ns, found.st_size)
