@@ -362,6 +362,9 @@ def plan_of(
         given: dict[str, Any] = {"method": "post", "url": options.url, "json_data": {"model": fallback.model}}
         security = {"security": options.security} if hasattr(options, "security") else {}
         headers = options.headers if isinstance(options.headers, Mapping) else {}
+        if there is None and route.destination is not None and not hasattr(client, "_azure_deployment"):
+            # A key that comes with the call was meant for the upstream it names. (Azure clients put their own there.)
+            headers = {name: value for name, value in headers.items() if not _is_secret(name.lower())}
         copy = FinalRequestOptions.construct(
             **given, headers=dict(headers), params=options.params, timeout=options.timeout, **security
         )

@@ -170,6 +170,18 @@ def test_keys_in_headers_of_other_names_stay(face: Face, upstream: Upstream, oth
     assert other.calls == 2 and not leaks(other, ("sk-client",))
 
 
+def test_a_key_for_an_upstream_does_not_go_back_to_the_clients_own(
+    face: Face, upstream: Upstream, other: Upstream
+) -> None:
+    aliases = {"fast": {"model": "real-model", "upstream": "other", "fallback": ["test-model"]}}
+    other.script = lambda seen, number: Reply(503, {"error": {"message": "no"}})
+    made = client(face, upstream, other, policy=policy(other, aliases=aliases))
+    chat(face, made, extra_headers={"Authorization": "Bearer sk-of-the-call", "x-trace": "7"})
+    assert upstream.seen[0].headers["authorization"] == "Bearer sk-client"
+    assert upstream.seen[0].headers["x-trace"] == "7"
+    assert not leaks(other, ("sk-of-the-call",)) and not leaks(upstream, ("sk-of-the-call",))
+
+
 def test_what_the_environment_says_is_the_clients(
     face: Face, upstream: Upstream, other: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
