@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .exceptions import (
         BudgetExceeded,
         CacheError,
+        DataError,
         FarthingError,
         FarthingWarning,
         LocalModelsError,
@@ -43,6 +44,7 @@ __all__ = [
     "Cache",
     "CacheError",
     "Fallback",
+    "DataError",
     "FarthingError",
     "FarthingWarning",
     "Hedge",
@@ -72,6 +74,7 @@ _HOMES = {
     "exceptions": (
         "BudgetExceeded",
         "CacheError",
+        "DataError",
         "FarthingError",
         "FarthingWarning",
         "LocalModelsError",
