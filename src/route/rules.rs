@@ -2,7 +2,7 @@
 //!
 //! The weights of the text are a ridge regression of the dear model's gain over four pairs of models on LLMRouter's
 //! questions (4,598, twelve tasks). They do not carry far: on questions of another kind they are near random
-//! (`docs/stages/route.md` has the table), as every router without labels of the traffic at hand is. The others are set by
+//! (`docs/routing.md` has the table), as every router without labels of the traffic at hand is. The others are set by
 //! hand, for the data had nothing to fit them with.
 
 use super::features::{COUNT, Features};
