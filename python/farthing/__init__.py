@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .exceptions import (
         BudgetExceeded,
         CacheError,
+        DataError,
         FarthingError,
         FarthingWarning,
         LocalModelsError,
@@ -42,6 +43,7 @@ __all__ = [
     "BudgetLine",
     "Cache",
     "CacheError",
+    "DataError",
     "Fallback",
     "FarthingError",
     "FarthingWarning",
@@ -72,6 +74,7 @@ _HOMES = {
     "exceptions": (
         "BudgetExceeded",
         "CacheError",
+        "DataError",
         "FarthingError",
         "FarthingWarning",
         "LocalModelsError",

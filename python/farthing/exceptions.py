@@ -6,6 +6,7 @@
         ├── OptionsError         (+ ValueError)   a value in `farthing.options(...)` or in an x-farthing-* header
         ├── BudgetExceeded                        a call that a budget has no room for; it did not leave
         ├── CacheError                            the cache could not do what was asked of it by name
+        ├── DataError            (+ ValueError)   a file of outcomes that cannot be evaluated
         ├── LocalModelsError                      `farthing local` and the demo: weights, server, set-up
         └── UnsupportedSDKError  (+ ImportError)  an installed `openai` that farthing cannot sit on
 
@@ -27,6 +28,7 @@ import openai
 __all__ = [
     "BudgetExceeded",
     "CacheError",
+    "DataError",
     "FarthingError",
     "FarthingWarning",
     "LocalModelsError",
@@ -88,6 +90,10 @@ class BudgetExceeded(FarthingError):
 class CacheError(FarthingError):
     """The cache could not do what was asked. A call raises it only when the policy is strict; else a broken cache is a
     miss."""
+
+
+class DataError(FarthingError, ValueError):
+    """Rows of outcomes that cannot be evaluated: an unreadable file, a missing column, a value that is none."""
 
 
 class LocalModelsError(FarthingError):

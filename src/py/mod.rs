@@ -11,6 +11,7 @@ mod clone;
 mod deliver;
 mod engine;
 mod error;
+mod evaluate;
 mod file;
 mod floats;
 mod guard;
@@ -47,6 +48,8 @@ mod _core {
     use super::engine::{Engine, Ledger, process_report};
     #[pymodule_export]
     use super::error::{CoreError, SendError};
+    #[pymodule_export]
+    use super::evaluate::compare_routers;
     #[pymodule_export]
     use super::file::{CacheFile, prepare_import};
     #[pymodule_export]

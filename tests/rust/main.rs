@@ -4,6 +4,7 @@
 
 mod budget;
 mod disk;
+mod evaluate;
 mod fallback;
 mod glance;
 mod key;

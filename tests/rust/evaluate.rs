@@ -1,0 +1,119 @@
+//! What a router is worth: the measures against their definitions, the bounds against published tables.
+
+use farthing::evaluate::bound::{lower, threshold, upper};
+use farthing::evaluate::curve::{Outcome, Ranking};
+use farthing::evaluate::isotonic::Isotonic;
+use farthing::evaluate::random::Random;
+use proptest::prelude::*;
+
+fn rows(pairs: &[(u8, u8)]) -> Vec<Outcome> {
+    let row = |&(cheap, dear): &(u8, u8)| Outcome {
+        cheap: f64::from(cheap),
+        dear: f64::from(dear),
+        cheap_cost: 1.0,
+        dear_cost: 10.0,
+    };
+    pairs.iter().map(row).collect()
+}
+
+#[test]
+fn a_router_that_knows_nothing_is_at_one_half() {
+    let rows = rows(&[(0, 1), (1, 1), (0, 0), (1, 0), (0, 1)]);
+    let measures = Ranking::new(&[7.0; 5]).measures(&rows, 0, 0);
+    assert!((measures.apgr.value - 0.5).abs() < 1e-12);
+    assert!((measures.cpt50.value - 0.5).abs() < 1e-12);
+    assert!((measures.cpt80.value - 0.8).abs() < 1e-12);
+}
+
+#[test]
+fn a_perfect_router_sends_what_gains_first() {
+    // Two of four gain: half the calls bring all of it.
+    let rows = rows(&[(0, 1), (1, 1), (0, 1), (0, 0)]);
+    let measures = Ranking::new(&[1.0, 0.0, 1.0, 0.0]).measures(&rows, 200, 1);
+    assert!((measures.apgr.value - 0.75).abs() < 1e-12);
+    assert!((measures.cpt50.value - 0.25).abs() < 1e-12);
+    assert!(measures.apgr.low <= 0.75 && 0.75 <= measures.apgr.high);
+}
+
+#[test]
+fn the_curve_runs_from_cheap_to_dear() {
+    let rows = rows(&[(0, 1), (1, 1), (0, 1), (0, 0)]);
+    let curve = Ranking::new(&[3.0, 1.0, 2.0, f64::NAN]).curve(&rows);
+    let seen: Vec<_> = curve.iter().map(|point| (point.share, point.quality, point.cost)).collect();
+    assert_eq!(seen[0], (0.0, 0.25, 1.0));
+    assert_eq!(seen[2], (0.5, 0.75, 5.5));
+    assert_eq!(seen[4], (1.0, 0.75, 10.0));
+}
+
+#[test]
+fn exact_bounds() {
+    // No failure in n: 1 - (1 - confidence)^(1/n); the "rule of three".
+    for n in [10_usize, 100, 1000] {
+        let exact = 1.0 - 0.05_f64.powf(1.0 / n as f64);
+        assert!((upper(0, n, 0.95) - exact).abs() < 1e-9, "{n}");
+    }
+    // A two-sided 95 % interval of 10 in 100 (any table of the binomial): 0.0490 to 0.1762.
+    assert!((upper(10, 100, 0.975) - 0.1762).abs() < 5e-5);
+    assert!((lower(10, 100, 0.975) - 0.0490).abs() < 5e-5);
+    assert!((upper(50_000, 100_000, 0.95) - 0.502_6).abs() < 1e-3);
+    assert_eq!((upper(5, 5, 0.95), lower(0, 5, 0.95)), (1.0, 0.0));
+}
+
+#[test]
+fn a_threshold_needs_rows_enough_for_its_promise() {
+    let good: Vec<_> = (0..100).map(|at| (f64::from(at), true)).collect();
+    // 100 good answers do not show that fewer than 1 % are bad, 1,000 do.
+    assert_eq!(threshold(&good, 0.01, 0.95), None);
+    let good: Vec<_> = (0..1000).map(|at| (f64::from(at), true)).collect();
+    let found = threshold(&good, 0.01, 0.95).unwrap();
+    assert_eq!((found.threshold, found.coverage, found.loss), (0.0, 1.0, 0.0));
+}
+
+/// The promise itself: over many draws from a world whose risk is known, the bound is broken in at most the share agreed.
+#[test]
+fn the_bound_holds_as_often_as_it_says() {
+    let mut random = Random::new(5);
+    let mut uniform = move || (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+    let (mut found, mut broken) = (0, 0);
+    for _ in 0..400 {
+        // P(bad) = 0.3 (1 - score): the loss of accepting all scores >= t is 0.15 (1 - t)^2.
+        let rows: Vec<_> = (0..600)
+            .map(|_| {
+                let score = uniform();
+                (score, uniform() >= 0.3 * (1.0 - score))
+            })
+            .collect();
+        if let Some(chosen) = threshold(&rows, 0.05, 0.9) {
+            found += 1;
+            broken += u32::from(0.15 * (1.0 - chosen.threshold).powi(2) > 0.05);
+        }
+    }
+    assert!(found > 390 && broken <= 50, "{broken} of {found}");
+}
+
+proptest! {
+    #[test]
+    fn isotonic_never_falls(rows in prop::collection::vec((-5.0..5.0_f64, 0..2_u8), 1..60)) {
+        let rows: Vec<_> = rows.into_iter().map(|(score, good)| (score, f64::from(good))).collect();
+        let map = Isotonic::fit(&rows);
+        let mut last = 0.0;
+        for step in -60..60 {
+            let good = map.probability(f64::from(step) / 10.0);
+            prop_assert!((0.0..=1.0).contains(&good) && good >= last - 1e-12);
+            last = good;
+        }
+        // Least squares keeps the mean over the rows within each block, and so over all of them.
+        let again = Isotonic::from_points(map.points().to_vec());
+        prop_assert_eq!(again, Some(map));
+    }
+
+    #[test]
+    fn apgr_of_a_reversed_router_mirrors(pairs in prop::collection::vec((0..2_u8, 0..2_u8, -3.0..3.0_f64), 2..50)) {
+        let outcomes = rows(&pairs.iter().map(|(cheap, dear, _)| (*cheap, *dear)).collect::<Vec<_>>());
+        let scores: Vec<_> = pairs.iter().map(|row| row.2).collect();
+        let reversed: Vec<_> = scores.iter().map(|score| -score).collect();
+        let one = Ranking::new(&scores).measures(&outcomes, 0, 0).apgr.value;
+        let two = Ranking::new(&reversed).measures(&outcomes, 0, 0).apgr.value;
+        prop_assert!(one.is_nan() && two.is_nan() || (one + two - 1.0).abs() < 1e-9);
+    }
+}
