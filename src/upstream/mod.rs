@@ -1,8 +1,8 @@
 //! The only room with a network, and the only one that spends money: one charge for each attempt that was billed.
 //!
 //! `http.rs` sends, `retry.rs` says what is tried again, `fallback.rs` who is asked next, `attempt.rs` keeps the account of
-//! one attempt, `meter.rs` reads the usage off the answer. What is known of each upstream is in `states.rs`. Nothing here
-//! knows of caching or routing.
+//! one attempt, `meter.rs` reads the usage off the answer, `usage_chunk.rs` asks streams for it. What is known of each
+//! upstream is in `states.rs`. Nothing here knows of caching or routing.
 
 pub mod adapt;
 pub mod attempt;
@@ -16,10 +16,10 @@ pub mod meter;
 pub mod plan;
 pub mod retry;
 pub mod states;
+pub mod usage_chunk;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderMap, HeaderValue};
@@ -30,7 +30,7 @@ use futures_util::StreamExt;
 use crate::budget::{Admission, Budgets, Names, Place};
 use crate::context::Context;
 use crate::error::{Error, Phase, Result};
-use crate::exchange::{Body, Endpoint, Request, Response};
+use crate::exchange::{Body, Request, Response};
 use crate::ledger::{Count, PriceTable, Usage};
 use crate::patience::{Failure, Patience};
 use crate::stream::Kind;
@@ -43,6 +43,7 @@ use crate::upstream::meter::Meter;
 use crate::upstream::plan::Plan;
 use crate::upstream::retry::{Verdict, judge, pause};
 use crate::upstream::states::{State, States};
+use crate::upstream::usage_chunk::{UsageChunks, with_usage};
 
 /// One attempt, ready to go out.
 pub struct Outgoing<'a> {
@@ -93,16 +94,12 @@ pub struct Upstream {
     states: States,
     /// None when the policy has none: then nothing is counted before it leaves.
     budgets: Option<Arc<Budgets>>,
-    /// By URL, whether requests that ask for a usage chunk are taken there; none is here before that is known.
-    takes_usage: Mutex<HashMap<Arc<str>, bool>>,
+    usage_chunks: UsageChunks,
 }
-
-/// More URLs than this do not fit in `takes_usage`; it starts again then.
-const MOST_URLS: usize = 1000;
 
 impl Upstream {
     pub fn new(prices: Arc<PriceTable>, states: States, budgets: Option<Arc<Budgets>>) -> Self {
-        Self { prices, name: DEFAULT.into(), states, budgets, takes_usage: Mutex::default() }
+        Self { prices, name: DEFAULT.into(), states, budgets, usage_chunks: UsageChunks::default() }
     }
 
     pub fn prices(&self) -> &Arc<PriceTable> {
@@ -126,7 +123,7 @@ impl Upstream {
     /// All attempts at one upstream, until there is an answer that counts, or nobody wants another.
     async fn attempts(&self, cx: &Context, request: &Request, way: &Way<'_>) -> Ended {
         let name = way.state.and_then(|state| state.name.as_ref()).unwrap_or(&self.name);
-        let mut usage_added = self.adds_usage(request);
+        let mut usage_added = self.usage_chunks.adds(request);
         let mut sent = if usage_added { with_usage(request) } else { request.clone() };
         let mut refused = false;
         let mut retries = 0_u32;
@@ -173,7 +170,9 @@ impl Upstream {
             }
             let (wish, failed) = match result {
                 Ok(mut response) => {
-                    if usage_added && matches!(response.status, 400 | 422) && self.may_refuse_usage(request, &response)
+                    if usage_added
+                        && matches!(response.status, 400 | 422)
+                        && self.usage_chunks.may_be_refused(request, &response)
                     {
                         // Our own addition may be what it refuses: the caller's request, as it is, tells.
                         running.refused(response.status);
@@ -183,7 +182,7 @@ impl Upstream {
                         continue;
                     }
                     if (refused || usage_added) && response.is_success() {
-                        self.note_usage(&request.url, usage_added);
+                        self.usage_chunks.note(&request.url, usage_added);
                     }
                     response.usage_added = usage_added;
                     response.is_substitute = is_substitute;
@@ -283,45 +282,6 @@ impl Upstream {
         let until = [patience, way.deadline].into_iter().flatten().min();
         Ok((limiter.enter(tokens, until).await?, tokens))
     }
-
-    fn adds_usage(&self, request: &Request) -> bool {
-        request.endpoint == Endpoint::Chat
-            && request.is_stream()
-            && !request.asks_usage()
-            && self.usage_taken(&request.url) != Some(false)
-    }
-
-    /// Whether an error may be about the usage chunk that was asked for.
-    fn may_refuse_usage(&self, request: &Request, response: &Response) -> bool {
-        let names_it = match &response.body {
-            Body::Full(body) => {
-                let text = String::from_utf8_lossy(body);
-                text.contains("stream_options") || text.contains("include_usage")
-            }
-            Body::Stream(_) => false,
-        };
-        // Where it was taken before, another error is what the caller has to see, and is not asked for twice.
-        names_it || self.usage_taken(&request.url).is_none()
-    }
-
-    fn usage_taken(&self, url: &Arc<str>) -> Option<bool> {
-        self.known_usage().get(url).copied()
-    }
-
-    fn note_usage(&self, url: &Arc<str>, taken: bool) {
-        let mut known = self.known_usage();
-        if known.get(url) == Some(&taken) {
-            return;
-        }
-        if known.len() >= MOST_URLS {
-            known.clear();
-        }
-        known.insert(Arc::clone(url), taken);
-    }
-
-    fn known_usage(&self) -> MutexGuard<'_, HashMap<Arc<str>, bool>> {
-        self.takes_usage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Way<'_> {
@@ -392,12 +352,6 @@ fn outgrown(error: &Error, then: Option<Duration>, now: Option<Duration>) -> boo
             (Some(_), None) => true,
             (None, _) => false,
         }
-}
-
-fn with_usage(request: &Request) -> Request {
-    let mut options = request.get::<serde_json::Map<String, serde_json::Value>>("stream_options").unwrap_or_default();
-    options.insert("include_usage".to_owned(), serde_json::Value::Bool(true));
-    request.with_field("stream_options", &serde_json::Value::Object(options).to_string())
 }
 
 fn attempt_headers(request: &Request, retries: u32) -> HeaderMap {
