@@ -30,6 +30,7 @@ __all__ = [
     "after_fork_in_parent",
     "at_exit",
     "before_fork",
+    "compare_routers",
     "count_chat",
     "count_text",
     "flush_files",
