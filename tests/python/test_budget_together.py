@@ -22,6 +22,8 @@ from upstream import Reply, Upstream, answer, chat
 import farthing
 from farthing import Budget, BudgetExceeded, FarthingError, FarthingWarning, Policy
 
+pytestmark = pytest.mark.once
+
 _numbers = iter(range(1, 10**9))
 
 

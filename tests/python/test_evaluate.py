@@ -16,6 +16,8 @@ from farthing.cli import cli
 from farthing.evaluate import Columns, compare, read
 from farthing.exceptions import DataError
 
+pytestmark = pytest.mark.once
+
 COLUMNS = Columns(prompt="prompt", cheap="small", dear="large")
 ASK = ["--cheap", "small", "--dear", "large", "--labels", "100"]
 
