@@ -11,6 +11,7 @@ use super::clone;
 use super::error::{CoreError, guarded};
 use super::plain::Delivery;
 use super::receipt::ReceiptCell;
+use super::state::{Kept, release_left};
 use crate::engine as core;
 use crate::key::Key;
 use crate::receipt::{Facts, Receipt};
@@ -22,7 +23,7 @@ const STREAM_SLOT: u32 = 101;
 const STREAM_USAGE_SLOT: u32 = 102;
 
 /// The object that an entry keeps for a form of its answer.
-struct Template(Py<PyAny>);
+struct Template(Kept);
 
 /// A stored answer.
 #[pyclass(frozen)]
@@ -111,9 +112,10 @@ impl Hit {
             return Ok(());
         }
         guarded(|| {
+            release_left(value.py());
             let mut bytes = 0;
             let copy = clone::deep(value, &mut bytes)?;
-            self.entry.fill_slot(self.slot, Arc::new(Template(copy.unbind())), bytes);
+            self.entry.fill_slot(self.slot, Arc::new(Template(Kept::new(copy.unbind()))), bytes);
             self.core.cache().store().weigh(self.key, &self.entry);
             Ok(())
         })

@@ -19,7 +19,7 @@ use super::miss::Miss;
 use super::plain::{Delivery, Rules, write_call};
 use super::plan::Plan;
 use super::sender::{RawHeaders, header_map};
-use super::state::{state, without_gil};
+use super::state::{release_left, state, without_gil};
 use crate::engine as core;
 use crate::exchange::{Endpoint, Request};
 use crate::key::encode::Encoder;
@@ -142,6 +142,7 @@ impl Place {
             let ledger = this.ledger();
             tell(py, &core, &ledger)?;
             let Some(entry) = found else {
+                release_left(py);
                 let place = slf.clone().unbind();
                 let arguments = arguments.unbind();
                 let tag = tag.map(Into::into);

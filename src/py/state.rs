@@ -4,6 +4,7 @@
 //! whose threads are gone hangs) and Python objects hold numbers, not the things themselves.
 
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::ThreadId;
@@ -35,6 +36,8 @@ pub struct State {
     salt: [u8; 32],
     /// Who may be inside SQLite.
     pub gate: Arc<Gate>,
+    /// Objects that are to be let go by a thread that has the GIL.
+    left: Mutex<Vec<Py<PyAny>>>,
 }
 
 static STATE: AtomicPtr<State> = AtomicPtr::new(std::ptr::null_mut());
@@ -71,6 +74,7 @@ impl State {
             retired: Mutex::default(),
             salt,
             gate: Arc::new(gate),
+            left: Mutex::default(),
         }
     }
 
@@ -147,6 +151,41 @@ impl State {
         }
         sum
     }
+}
+
+/// An object that may be let go on any thread. pyo3 keeps what is let go without the GIL in a list of its own, whose lock a
+/// forked child inherits: held by another thread at that moment, it is held for ever, and the child waits for it before any
+/// hook of ours runs. This list is the process' own, as all of [`State`].
+pub struct Kept(ManuallyDrop<Py<PyAny>>);
+
+impl Kept {
+    pub fn new(object: Py<PyAny>) -> Self {
+        Self(ManuallyDrop::new(object))
+    }
+
+    pub fn bind<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.0.bind(py)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // SAFETY: this is the only place that takes it out, and it runs once.
+        let object = unsafe { ManuallyDrop::take(&mut self.0) };
+        if is_exiting() {
+            // There may be no interpreter any more to take it back.
+            std::mem::forget(object);
+            return;
+        }
+        state().left.lock().unwrap_or_else(PoisonError::into_inner).push(object);
+    }
+}
+
+/// Lets go of what was left. Called where objects are made, so that there are never many.
+pub fn release_left(_py: Python<'_>) {
+    let left = std::mem::take(&mut *state().left.lock().unwrap_or_else(PoisonError::into_inner));
+    // Beyond the lock: an object's end may be anything.
+    drop(left);
 }
 
 /// This process' state.
