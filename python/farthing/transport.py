@@ -14,8 +14,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from openai import NotGiven
-
 from . import _core
 from .answers import RECEIPT, failure, http_response, queue_of
 from .call_options import Options, current, from_headers, merge, sample_text
@@ -42,7 +40,6 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
     asked = next((d["model"] for d in (extra, data) if isinstance(d, dict) and isinstance(d.get("model"), str)), None)
     engine, routes = session.current
     route = routes.get(asked) if routes and asked is not None else None
-    timed = not isinstance(options.timeout, NotGiven)
     notes: list[str] = []
     before = None
     if route is not None:
@@ -78,7 +75,6 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
         "route": route,
         "before": before,
         "plain": plain,
-        "timed": timed,
         "notes": notes,
     }
     return request

@@ -12,6 +12,7 @@ pub struct Isotonic {
 impl Isotonic {
     /// `rows`: a score, and whether the answer was good (0 to 1). Scores that are no numbers are left out.
     pub fn fit(rows: &[(f64, f64)]) -> Self {
+        /// Rows that get one probability.
         struct Block {
             score_sum: f64,
             good_sum: f64,
@@ -25,33 +26,20 @@ impl Isotonic {
         let mut rows: Vec<_> =
             rows.iter().copied().filter(|(score, good)| score.is_finite() && good.is_finite()).collect();
         rows.sort_by(|one, two| one.0.total_cmp(&two.0));
-        let mut blocks: Vec<Block> = Vec::new();
+        let mut pooled: Vec<Block> = Vec::with_capacity(rows.len());
         let mut last = f64::NAN;
         for (score, good) in rows {
-            match blocks.last_mut().filter(|_| score == last) {
-                Some(same) if same.score_sum == score * same.rows => {
-                    same.good_sum += good;
-                    same.rows += 1.0;
-                    same.score_sum = score * same.rows;
-                }
-                _ => blocks.push(Block { score_sum: score, good_sum: good, rows: 1.0 }),
+            let mut block = Block { score_sum: score, good_sum: good, rows: 1.0 };
+            // Equal scores have one probability, and so have scores between which it would fall.
+            let mut is_equal = score == last;
+            while let Some(below) = pooled.pop_if(|below| is_equal || below.mean() >= block.mean()) {
+                block.score_sum += below.score_sum;
+                block.good_sum += below.good_sum;
+                block.rows += below.rows;
+                is_equal = false;
             }
-            last = score;
-        }
-        let mut pooled: Vec<Block> = Vec::with_capacity(blocks.len());
-        for block in blocks {
             pooled.push(block);
-            while let [.., below, above] = pooled.as_slice() {
-                if below.mean() < above.mean() {
-                    break;
-                }
-                let Some(above) = pooled.pop() else { break };
-                if let Some(below) = pooled.last_mut() {
-                    below.score_sum += above.score_sum;
-                    below.good_sum += above.good_sum;
-                    below.rows += above.rows;
-                }
-            }
+            last = score;
         }
         Self { points: pooled.iter().map(|block| (block.score_sum / block.rows, block.mean())).collect() }
     }

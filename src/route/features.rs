@@ -1,7 +1,6 @@
 //! What a prompt looks like, in numbers: one pass over its bytes, no call, no regular expression.
 //!
-//! The list follows what earlier work found of use before an answer is known (RouteLLM, arXiv 2406.18665; Hybrid LLM, arXiv
-//! 2404.14618): length, form and the words that ask for steps. It is a list of surface marks, and no more.
+//! Length, form and the words that ask for steps: surface marks, and no more. What they are worth is in `docs/routing.md`.
 
 use std::sync::LazyLock;
 

@@ -66,8 +66,13 @@ impl Upstream {
     /// Asks the upstreams of a plan in their order.
     pub(super) async fn walk(&self, cx: &Context, request: &Request, plan: &Plan) -> Result<Response> {
         // What one server holds, another does not know.
-        let alone = Plan { fallbacks: Vec::new(), ..plan.clone() };
-        let plan = if !plan.fallbacks.is_empty() && is_tied(request) { &alone } else { plan };
+        let alone;
+        let plan = if !plan.fallbacks.is_empty() && is_tied(request) {
+            alone = Plan { fallbacks: Vec::new(), ..plan.clone() };
+            &alone
+        } else {
+            plan
+        };
         let mut states = vec![self.states.get(plan.upstream.as_deref(), &request.url, &request.headers)];
         states.extend(
             plan.fallbacks
@@ -137,10 +142,7 @@ impl Walk<'_> {
         }
         let target = &self.plan.fallbacks[index - 1];
         cx.books.count(Count::Fallback);
-        let (request, dropped) = target.request(self.request);
-        for field in dropped {
-            cx.receipt.update(|facts| facts.note(format!("{field} was left out for {}", target.name)));
-        }
+        let request = target.request(cx, self.request);
         self.attempts(cx, index, &request, watches).await
     }
 

@@ -125,6 +125,11 @@ impl Limiter {
         })
     }
 
+    /// Whether it matters how many tokens a request will use: by the policy, or by what the upstream has said.
+    pub fn counts_tokens(&self) -> bool {
+        self.tokens.is_some() || self.left.lock().unwrap_or_else(PoisonError::into_inner)[1].is_some()
+    }
+
     /// Waits until a request of about `tokens` tokens may go out.
     ///
     /// # Errors

@@ -255,10 +255,7 @@ impl Upstream {
             return Ended::failed(Error::Internal(format!("no plan for the model {name}")));
         };
         let origin = way.origin.unwrap_or(request);
-        let (request, dropped) = target.request(origin);
-        for field in dropped {
-            cx.receipt.update(|facts| facts.note(format!("{field} was left out for {name}")));
-        }
+        let request = target.request(cx, origin);
         cx.patience.turns_to(target.limits);
         let state = self.states.get(target.upstream.as_deref(), &target.url, &target.headers);
         let way = Way {
@@ -277,7 +274,8 @@ impl Upstream {
     /// Waits until the upstream's limits let the request out; returns how many tokens were reckoned for it.
     async fn enter(&self, cx: &Context, request: &Request, way: &Way<'_>) -> Result<(Slot, u64)> {
         let Some(limiter) = way.limiter() else { return Ok((Slot::default(), 0)) };
-        let tokens = reckon(request);
+        // Counting a long prompt takes time that a limit of calls alone is not worth.
+        let tokens = if limiter.counts_tokens() { reckon(request) } else { 0 };
         let patience = cx.patience.limits().and_then(|limits| limits.read).map(|read| Instant::now() + read);
         let until = [patience, way.deadline].into_iter().flatten().min();
         Ok((limiter.enter(tokens, until).await?, tokens))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
+use crate::context::Context;
 use crate::exchange::Request;
 use crate::patience::Limits;
 use crate::upstream::adapt::Adaptation;
@@ -40,10 +41,13 @@ pub struct Target {
 }
 
 impl Target {
-    /// The request as this target takes it, and the names of the fields that were dropped for it.
-    pub fn request(&self, request: &Request) -> (Request, Vec<String>) {
+    /// The request as this target takes it; the receipt says which fields were dropped for it.
+    pub fn request(&self, cx: &Context, request: &Request) -> Request {
         let (adapted, dropped) = self.adaptation.apply(request);
-        (adapted.sent_to(Arc::clone(&self.url), Arc::clone(&self.headers)), dropped)
+        for field in dropped {
+            cx.receipt.update(|facts| facts.note(format!("{field} was left out for {}", self.name)));
+        }
+        adapted.sent_to(Arc::clone(&self.url), Arc::clone(&self.headers))
     }
 }
 
