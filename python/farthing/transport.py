@@ -23,7 +23,7 @@ from .routes import Route, endpoint_of, httpx_of, owner_of, route_of, urls_of
 from .sender import AsyncSdkSender, SdkSender
 
 if TYPE_CHECKING:
-    from .upstreams import Keys
+    from .destinations import Keys
     from .upstreams import Route as Destined
 
 EXTENSION = "farthing"
@@ -107,7 +107,7 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
     route = _route(request)
     keys: Keys = {}
     if route is not None:
-        from .upstreams import keys_now
+        from .destinations import keys_now
 
         keys = keys_now(route)
     plain, named = _ways(client, plain, route)
@@ -145,7 +145,7 @@ async def send_async(
     route = _route(request)
     keys: Keys = {}
     if route is not None:
-        from .upstreams import keys_soon
+        from .destinations import keys_soon
 
         keys = await keys_soon(route)
     plain, named = _ways(client, plain, route)

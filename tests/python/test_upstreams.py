@@ -357,7 +357,7 @@ def test_where_a_key_is(
 def test_a_file_with_a_new_key(
     face: Face, upstream: Upstream, other: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("farthing.upstreams._POLL", 0.0)
+    monkeypatch.setattr("farthing.destinations._POLL", 0.0)
     path = tmp_path / "key"
     path.write_text("sk-one")
     parts = policy(other)
