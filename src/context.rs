@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::ledger::Books;
+use crate::ledger::{Books, Purpose};
 use crate::patience::{Limits, Patience};
 use crate::receipt::Receipt;
 use crate::upstream::Sender;
-use crate::upstream::plan::Plan;
+use crate::upstream::plan::{Plan, Tier};
 
 /// How the exact cache is used by one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,10 @@ pub struct Context {
     pub sender: Arc<dyn Sender>,
     /// Which upstreams are asked; None = the request's own, of which nothing is said in the policy.
     pub plan: Option<Arc<Plan>>,
+    /// The model that a stage chose for the call; None = the request's own.
+    pub tier: Option<Arc<Tier>>,
+    /// What the attempts are for; who pays is the same, but it stands elsewhere in the books.
+    pub purpose: Purpose,
     pub limits: Limits,
     /// Shared by everybody who waits for the same work; the stage that shares the work replaces it.
     pub patience: Arc<Patience>,

@@ -90,11 +90,79 @@ pub struct Facts {
     pub age: Option<Duration>,
     /// Time in each stage with everything below it, outermost first.
     pub stages: Vec<(&'static str, Duration)>,
+    /// What stages decided; None = there was nothing to decide.
+    pub decisions: Option<Box<Decisions>>,
     /// False while a stream is still running.
     pub complete: bool,
 }
 
+/// Which model was asked, and why.
+#[derive(Clone, Debug, Default)]
+pub struct Decisions {
+    /// None = the stage route had no say.
+    pub route: Option<Routed>,
+    /// In the order in which they were asked.
+    pub rungs: Vec<Rung>,
+    /// What farthing spent on the call beyond its answer: classifier, judge, rejected drafts.
+    pub overhead: Money,
+    /// A part of it has no known price.
+    pub has_unknown: bool,
+}
+
+/// What the stage route decided.
+#[derive(Clone, Debug, Default)]
+pub struct Routed {
+    /// The tier's name in the policy.
+    pub tier: Arc<str>,
+    pub model: Arc<str>,
+    /// What decided: "rules", "llm", "callable", "gate", "affinity", "default".
+    pub by: &'static str,
+    /// 0 to 1.
+    pub confidence: Option<f64>,
+    pub reasons: Vec<Cow<'static, str>>,
+    /// What the request looks like, as JSON.
+    pub features: Option<Arc<str>>,
+}
+
+/// One answer of the ladder.
+#[derive(Clone, Debug, Default)]
+pub struct Rung {
+    /// The model or alias, as the ladder has it.
+    pub model: Arc<str>,
+    /// 0 to 1; None = it was not judged.
+    pub score: Option<f64>,
+    /// By scorer.
+    pub scores: Vec<(Arc<str>, f64)>,
+    pub accepted: bool,
+    pub reasons: Vec<Cow<'static, str>>,
+    /// USD; None = unknown.
+    pub cost: Option<Money>,
+}
+
 impl Facts {
+    /// What stages decided, to be written to.
+    pub fn decisions(&mut self) -> &mut Decisions {
+        self.decisions.get_or_insert_with(Box::default)
+    }
+
+    /// Notes what a stage spent on its own work.
+    pub fn spend(&mut self, cost: Option<Money>) {
+        let decisions = self.decisions();
+        match cost {
+            Some(cost) => decisions.overhead += cost,
+            None => decisions.has_unknown = true,
+        }
+    }
+
+    /// USD that this call was charged, with what farthing spent on it; None = a price is unknown.
+    pub fn total(&self) -> Option<Money> {
+        match &self.decisions {
+            None => self.cost,
+            Some(decisions) if decisions.has_unknown => None,
+            Some(decisions) => self.cost.map(|cost| cost + decisions.overhead),
+        }
+    }
+
     /// Says something once.
     pub fn note(&mut self, note: impl Into<Cow<'static, str>>) {
         let note = note.into();

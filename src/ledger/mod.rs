@@ -3,6 +3,7 @@
 //! Charges come from `upstream/`, one for each attempt that was billed; calls and savings come from the stage that
 //! answered. Nothing here decides anything, and nothing here knows a network. `store/disk/` writes the sums down.
 
+pub mod draft;
 pub mod money;
 pub mod price;
 pub mod report;
@@ -11,6 +12,7 @@ pub mod usage;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use draft::{Draft, Purpose, UPSTREAM};
 pub use money::Money;
 pub use price::{ModelPrice, PriceTable};
 pub use report::{Line, Report};
@@ -81,6 +83,17 @@ pub struct Charge {
     pub cost: Option<Money>,
 }
 
+/// What a stage saved by asking another model than the call names.
+#[derive(Clone, Debug)]
+pub struct Saving {
+    pub stage: &'static str,
+    /// That it is compared with.
+    pub model: Arc<str>,
+    pub tag: Option<Arc<str>>,
+    /// Negative when the other one was dearer; None = a price is unknown.
+    pub amount: Option<Money>,
+}
+
 /// What is counted besides calls and charges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
@@ -92,6 +105,12 @@ pub enum Count {
     Hedge,
     /// An attempt that may have been billed, and nobody said how much.
     Unanswered,
+    /// A draft was not good enough, and the next rung was asked.
+    Escalation,
+    /// An accepted answer of a cheap model was compared with the dear one's.
+    Shadow,
+    /// And was as good.
+    ShadowGood,
 }
 
 /// The sums of a client family, or of what a process has not written into a cache file yet.
@@ -120,6 +139,10 @@ impl Ledger {
 
     pub fn record_charge(&self, charge: Charge) {
         self.lock().charge(charge);
+    }
+
+    pub fn record_saving(&self, saving: &Saving) {
+        self.lock().saving(saving);
     }
 
     pub fn count(&self, what: Count) {
@@ -178,6 +201,13 @@ impl Books {
             file.record_charge(charge.clone());
         }
         self.client.record_charge(charge);
+    }
+
+    pub fn record_saving(&self, saving: &Saving) {
+        if let Some(file) = &self.file {
+            file.record_saving(saving);
+        }
+        self.client.record_saving(saving);
     }
 
     pub fn count(&self, what: Count) {

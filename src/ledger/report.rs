@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Call, Charge, Count, Money, Outcome, Usage};
+use super::{Call, Charge, Count, Money, Outcome, Saving, UPSTREAM, Usage};
 
 /// Names of models and tags come from users and upstreams: beyond this many, the rest share one line.
 const MOST_NAMES: usize = 1000;
@@ -103,6 +103,9 @@ pub struct Report {
     pub fallbacks: u64,
     pub hedges: u64,
     pub unanswered: u64,
+    pub escalations: u64,
+    pub shadowed: u64,
+    pub shadowed_good: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
     pub cached_tokens: u64,
@@ -168,7 +171,7 @@ impl Report {
         self.cached_tokens += charge.usage.cached;
         let cost = charge.cost.unwrap_or_default();
         self.spent += cost;
-        if charge.stage != "upstream" {
+        if charge.stage != UPSTREAM {
             self.overhead += cost;
         }
         if charge.usage.estimated {
@@ -177,10 +180,27 @@ impl Report {
         line(&mut self.by_model, &charge.model).charge(&charge);
         line(&mut self.by_tag, charge.tag.as_deref().unwrap_or_default()).charge(&charge);
         let stage = line(&mut self.by_stage, charge.stage);
-        stage.calls += 1;
+        // A stage that spends something counts the calls that it decided about.
+        if charge.stage == UPSTREAM {
+            stage.calls += 1;
+        }
         stage.charge(&charge);
         if charge.cost.is_none() {
             self.unknown_price(&charge.model);
+        }
+    }
+
+    pub(super) fn saving(&mut self, saving: &Saving) {
+        let amount = saving.amount.unwrap_or_default();
+        self.saved += amount;
+        // What another model would have taken is never known, only what it takes for as many tokens.
+        self.estimated_saved += amount;
+        let stage = line(&mut self.by_stage, saving.stage);
+        stage.calls += 1;
+        stage.saved.add(saving.amount);
+        line(&mut self.by_tag, saving.tag.as_deref().unwrap_or_default()).saved.add(saving.amount);
+        if saving.amount.is_none() {
+            self.unknown_price(&saving.model);
         }
     }
 
@@ -190,6 +210,9 @@ impl Report {
             Count::Fallback => &mut self.fallbacks,
             Count::Hedge => &mut self.hedges,
             Count::Unanswered => &mut self.unanswered,
+            Count::Escalation => &mut self.escalations,
+            Count::Shadow => &mut self.shadowed,
+            Count::ShadowGood => &mut self.shadowed_good,
         } += 1;
     }
 
@@ -212,6 +235,9 @@ impl Report {
         self.fallbacks += other.fallbacks;
         self.hedges += other.hedges;
         self.unanswered += other.unanswered;
+        self.escalations += other.escalations;
+        self.shadowed += other.shadowed;
+        self.shadowed_good += other.shadowed_good;
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
         self.cached_tokens += other.cached_tokens;

@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response};
+use crate::ledger::Purpose;
 use crate::patience::{Limits, Patience};
 use crate::receipt::{Facts, Receipt};
 use crate::upstream::Sender;
@@ -132,6 +133,8 @@ impl Call {
             receipt: Arc::new(Receipt::new(facts)),
             sender,
             plan,
+            tier: None,
+            purpose: Purpose::default(),
             limits: Limits {
                 connect: time("connect")?,
                 read: time("read")?,

@@ -16,6 +16,7 @@ use super::state::state;
 use crate::context::{Context, Mode};
 use crate::engine as core;
 use crate::key::Key;
+use crate::ledger::Purpose;
 use crate::patience::{Limits, Patience};
 use crate::receipt::{Facts, Receipt};
 use crate::upstream::Sender;
@@ -84,6 +85,8 @@ impl Miss {
             receipt: Arc::new(Receipt::new(facts)),
             sender: Arc::clone(&state().http) as Arc<dyn Sender>,
             plan,
+            tier: None,
+            purpose: Purpose::default(),
             limits,
             patience: Arc::new(Patience::default()),
             mode: self.mode,

@@ -63,7 +63,7 @@ mod _core {
     #[pymodule_export]
     use super::place::{Place, Shape};
     #[pymodule_export]
-    use super::plan::Plan;
+    use super::plan::{Choices, Plan};
     #[pymodule_export]
     use super::receipt::ReceiptCell;
     #[pymodule_export]

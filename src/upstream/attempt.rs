@@ -8,7 +8,7 @@ use crate::budget::Reservation;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exchange::Request;
-use crate::ledger::{Charge, Count, Money, Usage};
+use crate::ledger::{Charge, Count, Money, Purpose, UPSTREAM, Usage};
 use crate::receipt::{Attempt, Ending};
 
 /// The name of the upstream that a client brings along.
@@ -38,6 +38,11 @@ impl Running {
 
     pub fn cx(&self) -> &Context {
         &self.cx
+    }
+
+    /// Whether the answer may be the application's: what is told of it stands on the receipt.
+    pub fn is_for_caller(&self) -> bool {
+        !matches!(self.cx.purpose, Purpose::Own(_))
     }
 
     /// The upstream answered with an error status, which nobody bills.
@@ -76,10 +81,12 @@ impl Running {
 
     /// What was used is known, or was estimated.
     pub fn charged(self, model: Arc<str>, usage: Usage, cost: Option<Money>) {
-        self.cx.receipt.update(|facts| {
-            facts.usage = Some(usage.clone());
-            facts.cost = cost;
-        });
+        if self.is_for_caller() {
+            self.cx.receipt.update(|facts| {
+                facts.usage = Some(usage.clone());
+                facts.cost = cost;
+            });
+        }
         self.book(Ending::Answered, model, usage, cost);
     }
 
@@ -99,7 +106,15 @@ impl Running {
             attempt.cost = cost;
         });
         let tag = self.cx.tag.clone();
-        self.cx.books.record_charge(Charge { model, tag, stage: "upstream", usage, cost });
+        let charge = |stage| Charge { model, tag, stage, usage, cost };
+        match &self.cx.purpose {
+            Purpose::Answer => self.cx.books.record_charge(charge(UPSTREAM)),
+            Purpose::Draft(draft) => draft.record(charge(UPSTREAM)),
+            Purpose::Own(stage) => {
+                self.cx.receipt.update(|facts| facts.spend(cost));
+                self.cx.books.record_charge(charge(stage));
+            }
+        }
     }
 
     /// An answer that cannot have been billed: it has no usage, and nothing to estimate it from.

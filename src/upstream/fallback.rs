@@ -150,7 +150,7 @@ impl Walk<'_> {
         let target = index.checked_sub(1).and_then(|fallback| self.plan.fallbacks.get(fallback));
         let way = Way {
             state: Some(&self.states[index]),
-            alias: target.map(|target| Arc::clone(&target.name)),
+            alias: target.map(|target| &target.name).or(self.plan.alias.as_ref()).map(Arc::clone),
             before: Vec::new(),
             origin: Some(self.request),
             is_substitute: target.is_some(),

@@ -138,7 +138,9 @@ impl Meter {
             .or_else(|| self.prices.charge(&self.url, &model, &usage, now()));
         let Some(running) = self.running.take() else { return };
         if ended || self.is_chosen.load(Ordering::Relaxed) {
-            running.cx().receipt.update(|facts| facts.model_answered = model_answered);
+            if running.is_for_caller() {
+                running.cx().receipt.update(|facts| facts.model_answered = model_answered);
+            }
             running.charged(model, usage, cost);
         } else {
             running.abandoned(model, usage, cost);

@@ -40,7 +40,7 @@ use crate::upstream::begin::begin;
 use crate::upstream::fallback::{Ended, is_curable};
 use crate::upstream::limits::Slot;
 use crate::upstream::meter::Meter;
-use crate::upstream::plan::Plan;
+use crate::upstream::plan::{Plan, Tier};
 use crate::upstream::retry::{Verdict, judge, pause};
 use crate::upstream::states::{State, States};
 use crate::upstream::usage_chunk::{UsageChunks, with_usage};
@@ -111,13 +111,22 @@ impl Upstream {
     /// # Errors
     /// The error of the last attempt; where the policy names other upstreams, of the last attempt at the first.
     pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
-        let response = match &cx.plan {
-            Some(plan) => self.walk(cx, &request, plan).await?,
-            None if self.states.hedge.is_some() => self.walk(cx, &request, &Plan::default()).await?,
-            None => self.attempts(cx, &request, &Way::default()).await.result?,
+        let response = match (&cx.tier, &cx.plan) {
+            (Some(tier), _) => self.call_tier(cx, &request, tier).await?,
+            (None, Some(plan)) => self.walk(cx, &request, plan).await?,
+            (None, None) if self.states.hedge.is_some() => self.walk(cx, &request, &Plan::default()).await?,
+            (None, None) => self.attempts(cx, &request, &Way::default()).await.result?,
         };
         response.is_chosen.store(true, Ordering::Relaxed);
         Ok(response)
+    }
+
+    /// Asks the model that a stage chose, in its own words.
+    async fn call_tier(&self, cx: &Context, request: &Request, tier: &Tier) -> Result<Response> {
+        let cx = Context { plan: Some(Arc::clone(&tier.plan)), tier: None, ..cx.clone() };
+        let request = tier.target.request(&cx, request);
+        cx.patience.turns_to(tier.target.limits);
+        self.walk(&cx, &request, &tier.plan).await
     }
 
     /// All attempts at one upstream, until there is an answer that counts, or nobody wants another.

@@ -12,7 +12,7 @@ use farthing::engine::Engine;
 use farthing::error::{Broken, Error, Result};
 use farthing::exchange::{Body, Endpoint, Request, Response};
 use farthing::key::Prefix;
-use farthing::ledger::Ledger;
+use farthing::ledger::{Ledger, Purpose};
 use farthing::patience::{Limits, Patience};
 use farthing::receipt::{Facts, Receipt};
 use farthing::upstream::adapt::Adaptation;
@@ -351,6 +351,8 @@ impl Scene {
             receipt: Arc::new(Receipt::new(Facts { model_asked: "first".into(), ..Facts::default() })),
             sender: Arc::clone(&self.world) as Arc<dyn Sender>,
             plan: Some(Arc::clone(&self.plan)),
+            tier: None,
+            purpose: Purpose::default(),
             limits: Limits { connect: None, read: None, write: None, max_retries: retries },
             patience: Arc::new(Patience::default()),
             mode: Mode::On,

@@ -13,7 +13,7 @@ use farthing::engine::Engine;
 use farthing::error::{Error, Result};
 use farthing::exchange::{Body, Endpoint, Request, Response};
 use farthing::key::Prefix;
-use farthing::ledger::{Ledger, Outcome};
+use farthing::ledger::{Ledger, Outcome, Purpose};
 use farthing::patience::{Limits, Patience};
 use farthing::receipt::{Facts, Receipt};
 use farthing::upstream::{Outgoing, Sender};
@@ -115,6 +115,8 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         receipt: Arc::new(Receipt::new(Facts { model_asked: "m".into(), ..Facts::default() })),
         sender: Arc::clone(sender) as Arc<dyn Sender>,
         plan: None,
+        tier: None,
+        purpose: Purpose::default(),
         limits: Limits { connect: None, read: None, write: None, max_retries: retries },
         patience: Arc::new(Patience::default()),
         mode: Mode::On,

@@ -65,7 +65,7 @@ impl Work {
         self.flight.set_bill(cx.receipt.read(|facts| Bill {
             model_answered: facts.model_answered.clone(),
             usage: facts.usage.clone(),
-            cost: facts.cost,
+            cost: facts.total(),
         }));
     }
 
