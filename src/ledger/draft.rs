@@ -1,0 +1,76 @@
+//! Charges that nobody can put in the right line yet: of an answer that is still to be judged.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Books, Charge, Money};
+
+/// The line of the bill for what answered the application.
+pub const UPSTREAM: &str = "upstream";
+
+/// What an attempt is for.
+#[derive(Clone, Debug, Default)]
+pub enum Purpose {
+    /// The answer that the application gets.
+    #[default]
+    Answer,
+    /// An answer that may be rejected.
+    Draft(std::sync::Arc<Draft>),
+    /// A stage's own work, by its name: overhead.
+    Own(&'static str),
+}
+
+/// The charges of one draft, held back until it is judged. One that is never judged was in vain.
+#[derive(Debug)]
+pub struct Draft {
+    books: Books,
+    /// Where it stands when it is rejected.
+    stage: &'static str,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Vec<Charge>),
+    Settled(&'static str),
+}
+
+impl Draft {
+    /// `stage`: who asked for it.
+    pub fn new(books: Books, stage: &'static str) -> Self {
+        Self { books, stage, state: Mutex::new(State::Open(Vec::new())) }
+    }
+
+    pub fn record(&self, charge: Charge) {
+        let stage = match &mut *self.lock() {
+            State::Open(charges) => {
+                charges.push(charge);
+                return;
+            }
+            State::Settled(stage) => *stage,
+        };
+        self.books.record_charge(Charge { stage, ..charge });
+    }
+
+    /// Writes the charges down; returns what they come to, None where a price is unknown.
+    pub fn settle(&self, accepted: bool) -> Option<Money> {
+        let stage = if accepted { UPSTREAM } else { self.stage };
+        let before = std::mem::replace(&mut *self.lock(), State::Settled(stage));
+        let State::Open(charges) = before else { return Some(Money::ZERO) };
+        let mut sum = Some(Money::ZERO);
+        for charge in charges {
+            sum = sum.zip(charge.cost).map(|(sum, cost)| sum + cost);
+            self.books.record_charge(Charge { stage, ..charge });
+        }
+        sum
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        self.settle(false);
+    }
+}
