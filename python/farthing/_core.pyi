@@ -58,8 +58,25 @@ _Target = tuple[str | None, str, str, _RawHeaders, str, _TargetLimits]
 @final
 class Plan:
     def __new__(
-        cls, upstream: str | None, fallbacks: Sequence[_Target], substitutes: Sequence[_Target], absent: Sequence[str]
+        cls,
+        upstream: str | None,
+        fallbacks: Sequence[_Target],
+        substitutes: Sequence[_Target],
+        absent: Sequence[str],
+        alias: str | None = None,
+        choices: Choices | None = None,
     ) -> Plan: ...
+
+@final
+class Choices:
+    def __new__(
+        cls,
+        tiers: Sequence[tuple[_Target, Plan]],
+        helpers: Sequence[tuple[_Target, Plan]],
+        asked: tuple[_Target, Plan] | None,
+        routes: bool,
+        escalates: bool,
+    ) -> Choices: ...
 
 @final
 class Probes:

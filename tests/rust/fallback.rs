@@ -336,6 +336,7 @@ impl Scene {
                 fallbacks,
                 substitutes: Vec::new(),
                 absent: Vec::new(),
+                ..Plan::default()
             }),
         }
     }

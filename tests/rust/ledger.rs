@@ -1,8 +1,10 @@
 //! Money is exact, usage is read leniently, and the sums add up.
 
+use std::sync::Arc;
+
 use farthing::exchange::Endpoint;
 use farthing::ledger::usage::Counts;
-use farthing::ledger::{Call, Charge, Ledger, Money, Outcome, Report, Usage};
+use farthing::ledger::{Books, Call, Charge, Draft, Ledger, Money, Outcome, Report, Saving, UPSTREAM, Usage};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -182,4 +184,51 @@ proptest! {
         sum.add(&two.report());
         prop_assert_eq!(sum, report);
     }
+}
+
+fn draft_charge(units: i128) -> Charge {
+    charge("m", 10, Some(units), UPSTREAM)
+}
+
+#[test]
+fn a_draft_is_charged_once_and_in_one_line() {
+    for (accepted, overhead) in [(Some(true), 0), (Some(false), 7), (None, 7)] {
+        let ledger = Arc::new(Ledger::default());
+        let draft = Draft::new(Books::new(Arc::clone(&ledger), None), "escalate");
+        draft.record(draft_charge(7));
+        assert_eq!(ledger.report().spent, Money::ZERO, "nobody knows yet what it is");
+        if let Some(accepted) = accepted {
+            assert_eq!(draft.settle(accepted), Some(Money::from_pico(7)));
+            assert_eq!(draft.settle(accepted), Some(Money::ZERO));
+        }
+        // One that nobody judged was in vain.
+        drop(draft);
+        let report = ledger.report();
+        assert_eq!((report.spent, report.overhead), (Money::from_pico(7), Money::from_pico(overhead)));
+        let lines: Vec<_> = report.by_stage.keys().map(String::as_str).collect();
+        assert_eq!(lines, if overhead == 0 { [UPSTREAM] } else { ["escalate"] });
+    }
+}
+
+#[test]
+fn what_comes_after_the_verdict_goes_where_the_draft_went() {
+    let ledger = Arc::new(Ledger::default());
+    let draft = Draft::new(Books::new(Arc::clone(&ledger), None), "escalate");
+    draft.settle(false);
+    draft.record(draft_charge(3));
+    assert_eq!(ledger.report().overhead, Money::from_pico(3));
+}
+
+#[test]
+fn a_saving_may_be_negative_and_is_an_estimate() {
+    let ledger = Ledger::default();
+    for pico in [10, -4] {
+        let amount = Some(Money::from_pico(pico));
+        ledger.record_saving(&Saving { stage: "route", model: "dear".into(), tag: None, amount });
+    }
+    ledger.record_saving(&Saving { stage: "route", model: "nobody-knows".into(), tag: None, amount: None });
+    let report = ledger.report();
+    assert_eq!((report.saved, report.estimated_saved), (Money::from_pico(6), Money::from_pico(6)));
+    assert_eq!(report.by_stage["route"].calls, 3);
+    assert!(report.unknown_prices.contains("nobody-knows"));
 }

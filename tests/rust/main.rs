@@ -10,6 +10,7 @@ mod glance;
 mod key;
 mod ledger;
 mod price;
+mod question;
 mod single_flight;
 mod stream;
 mod tokens;
