@@ -9,6 +9,7 @@ __all__ = [
     "Answer",
     "Builder",
     "CacheFile",
+    "Choices",
     "ChunkReader",
     "Completion",
     "CoreError",
