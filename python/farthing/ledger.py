@@ -60,6 +60,8 @@ class Savings:
         hedges: second tries beside a request that was late.
         unanswered: requests that may have been billed, and nobody said how much: the answer was lost, or nobody
             waited for it. Their money is in none of the sums.
+        escalations: drafts that were not good enough, so that the next model of a ladder was asked.
+        shadowed, shadowed_good: accepted drafts that were compared with a dear model's answer, and those as good.
         prompt_tokens, completion_tokens: tokens paid for; `cached_tokens` of the prompt were read from the upstream's
             own cache.
         saved_prompt_tokens, saved_completion_tokens: tokens that were not paid for; `saved_tokens` is their sum.
@@ -82,6 +84,9 @@ class Savings:
     fallbacks: int = 0
     hedges: int = 0
     unanswered: int = 0
+    escalations: int = 0
+    shadowed: int = 0
+    shadowed_good: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -159,7 +164,9 @@ class Savings:
             net += f"   {share.quantize(Decimal('0.1'), context=_EXACT)} % of what it would have cost"
         counts = ("hits", "joined", "misses", "bypassed", "errors")
         again = [
-            f"{n:,} {name}" for name in ("retries", "fallbacks", "hedges", "unanswered") if (n := getattr(self, name))
+            f"{n:,} {name}"
+            for name in ("retries", "fallbacks", "hedges", "unanswered", "escalations")
+            if (n := getattr(self, name))
         ]
         return [
             ("calls", f"{self.calls:,}: " + ", ".join(f"{getattr(self, name):,} {name}" for name in counts)),
