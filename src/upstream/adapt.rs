@@ -1,6 +1,6 @@
 //! A request as another model takes it: its name, parameters that it lacks, fields and roles by other names, fields that
 //! are left out. For requests on their way to a fallback; the first request of a call is adapted before it gets its key
-//! (`python/farthing/routing.py`).
+//! (`python/farthing/upstreams.py`).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::exchange::Request;
 /// Fields whose items have a role.
 const WITH_ROLES: [&str; 2] = ["messages", "input"];
 
-/// What differs. Written by `routing.py`.
+/// What differs. Written by `upstreams.py`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adaptation {
@@ -28,7 +28,7 @@ pub struct Adaptation {
 
 impl Adaptation {
     /// # Errors
-    /// [`Error::Config`] when `text` is not what `routing.py` writes.
+    /// [`Error::Config`] when `text` is not what `upstreams.py` writes.
     pub fn from_json(text: &str) -> Result<Self> {
         serde_json::from_str(text).map_err(|error| Error::Config(format!("adaptation: {error}")))
     }

@@ -1,6 +1,6 @@
 //! Where a call goes: first to the upstream of its model, then, if that cannot answer, to those that the policy names.
 //!
-//! A plan is data, made by whoever knows URLs and keys (`python/farthing/routing.py`); `fallback.rs` walks it. What is
+//! A plan is data, made by whoever knows URLs and keys (`python/farthing/upstreams.py`); `fallback.rs` walks it. What is
 //! known of an upstream from call to call is in `states.rs`.
 
 use std::sync::Arc;
