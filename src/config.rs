@@ -26,6 +26,9 @@ pub struct Config {
     pub upstreams: BTreeMap<String, UpstreamConfig>,
     #[serde(default)]
     pub fallback: Option<FallbackConfig>,
+    /// It names functions of the user's, as "hook:NUMBER".
+    #[serde(skip)]
+    pub has_hooks: bool,
 }
 
 /// What an upstream may be given to do. Its keys and headers stay where requests are made.
@@ -129,7 +132,8 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] when `text` is not what `Policy.to_core()` writes.
     pub fn from_json(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|error| Error::Config(format!("policy: {error}")))
+        let config: Self = serde_json::from_str(text).map_err(|error| Error::Config(format!("policy: {error}")))?;
+        Ok(Self { has_hooks: text.contains("\"hook:"), ..config })
     }
 }
 

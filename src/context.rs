@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::hooks::Hooks;
 use crate::ledger::{Books, Purpose};
 use crate::patience::{Limits, Patience};
 use crate::receipt::Receipt;
@@ -108,6 +109,10 @@ pub struct Context {
     pub looked_on_disk: bool,
     /// The event loop that the caller waits on, by a number; None = it blocks a thread, and whatever loop may be on it.
     pub event_loop: Option<u64>,
+    /// Calls the functions of the policy; None = it has none. A call that has them needs the shared runtime.
+    pub hooks: Option<Arc<dyn Hooks>>,
+    /// The call comes from inside a function of a policy. It must not wait for others: they may wait for that function.
+    pub inside: bool,
     /// Counts what [`Self::spawn`] spawns; None when nobody asks.
     pub tasks: Option<Arc<Tasks>>,
 }

@@ -36,6 +36,7 @@ pub struct Engine {
     /// The scope with the salt of the cache file, where that could only be read later.
     late_scope: OnceLock<Scope>,
     strict: bool,
+    has_hooks: bool,
     pipeline: Arc<Pipeline>,
     /// What the cache was made by.
     settings: Option<CacheConfig>,
@@ -91,6 +92,7 @@ impl Engine {
             scope,
             late_scope: OnceLock::new(),
             strict: config.strict,
+            has_hooks: config.has_hooks,
             pipeline,
             settings: config.cache,
         })
@@ -144,6 +146,11 @@ impl Engine {
 
     pub fn is_strict(&self) -> bool {
         self.strict
+    }
+
+    /// Whether the policy names functions of the user's.
+    pub fn has_hooks(&self) -> bool {
+        self.has_hooks
     }
 
     /// The real names behind the names that the policy gives models.

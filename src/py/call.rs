@@ -13,6 +13,7 @@ use pyo3_async_runtimes::TaskLocals;
 use super::deliver::{Address, Job, LoopQueue, Parcel};
 use super::engine::{Ledger, endpoint, mode, prefix, warn};
 use super::error::{CoreError, panicked, to_python};
+use super::hooks::equip;
 use super::plan::Plan;
 use super::receipt::ReceiptCell;
 use super::sender::{PythonSender, RawHeaders, header_map};
@@ -147,6 +148,8 @@ impl Call {
             tag,
             looked_on_disk: false,
             event_loop: None,
+            hooks: None,
+            inside: false,
             tasks: None,
         };
         Ok(Some(Self { cx, request, by_rust }))
@@ -154,7 +157,9 @@ impl Call {
 
     /// Waits for the answer without the GIL; Ctrl-C drops the call.
     pub fn block(mut self, py: Python<'_>, core: Arc<engine::Engine>) -> PyResult<Answer> {
-        let local = if self.by_rust && !self.request.is_stream() { state().locals.take() } else { Ok(None) };
+        equip(py, &core, &mut self.cx, None)?;
+        let is_local = self.by_rust && !self.request.is_stream() && self.cx.hooks.is_none();
+        let local = if is_local { state().locals.take() } else { Ok(None) };
         let landed = match local.map_err(|error| to_python(py, &error))? {
             Some(local) => {
                 self.cx.sender = Arc::clone(&local.http) as Arc<dyn Sender>;
@@ -178,6 +183,7 @@ impl Call {
         future: Py<PyAny>,
     ) -> PyResult<Job> {
         let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
+        equip(py, &core, &mut self.cx, Some(future.bind(py)))?;
         self.cx.event_loop = Some(queue.number());
         let receipt = Arc::clone(&self.cx.receipt);
         let work = |address: Address| async move {

@@ -94,6 +94,8 @@ impl Miss {
             tag: self.tag.clone(),
             looked_on_disk: true,
             event_loop: None,
+            hooks: None,
+            inside: false,
             tasks: None,
         };
         Ok(Call { cx, request, by_rust: true })

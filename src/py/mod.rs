@@ -3,7 +3,8 @@
 //! `engine.rs` is the door, `state.rs` what the process owns (and a fork replaces). Plain calls: `place.rs`, with `guard.rs`
 //! (is the client as it was?), `plain.rs` (arguments to key and body) and `clone.rs` (a hit's object). Requests that the SDK
 //! built: `call.rs`. `local.rs`, `wait.rs` and `deliver.rs` are how callers wait, `stream.rs` is what a stream's reader
-//! reads, `build.rs` makes objects of JSON, `tokens.rs` counts, `floats.rs` unpacks embeddings, `sender.rs` is the user's own http client.
+//! reads, `build.rs` makes objects of JSON, `tokens.rs` counts, `floats.rs` unpacks embeddings, `sender.rs` is the user's own
+//! http client, `hooks.rs` are the user's functions.
 
 mod build;
 mod call;
@@ -16,6 +17,7 @@ mod file;
 mod floats;
 mod guard;
 mod hit;
+mod hooks;
 mod local;
 mod miss;
 mod place;

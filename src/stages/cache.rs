@@ -220,10 +220,12 @@ impl CacheStage {
         let needs_event_loop = cx.sender.needs_event_loop();
         let passenger = Passenger { limits: cx.limits, event_loop: cx.event_loop, needs_event_loop };
         let flight_key = self.flight_key(cx, key);
-        let boarding = if cx.mode.reads() {
+        let joins = cx.mode.reads() && !cx.inside;
+        let boarding = if joins {
             self.flights.board(flight_key, passenger, find)
         } else {
-            // A fresh answer was asked for: an older call in flight is not one.
+            // A fresh answer was asked for, and an older call in flight is not one; or that call waits for a function
+            // that waits for this one.
             Boarding::Leads(Seat::alone(passenger))
         };
         match boarding {
@@ -239,7 +241,7 @@ impl CacheStage {
                 cx.receipt.update(|facts| facts.outcome = Some(Outcome::Miss));
                 let work = flight::Work {
                     flight: Arc::clone(&seat.flight),
-                    listed: cx.mode.reads().then(|| Arc::clone(&self.flights)),
+                    listed: joins.then(|| Arc::clone(&self.flights)),
                     store: self.store.clone(),
                     disk: self.disk.clone(),
                     counters: Arc::clone(&self.counters),

@@ -361,6 +361,8 @@ impl Scene {
             tag: None,
             looked_on_disk: false,
             event_loop: None,
+            hooks: None,
+            inside: false,
             tasks: None,
         };
         let result = self.engine.call(&cx, request).await;

@@ -124,6 +124,8 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         tag: None,
         looked_on_disk: false,
         event_loop: None,
+        hooks: None,
+        inside: false,
         tasks: None,
     };
     Caller { cx, request }

@@ -1,0 +1,508 @@
+"""Functions of the user's that the policy names: routers, scorers, comparisons. The core knows each by a number.
+
+A sync function runs on a daemon thread of Python's (a thread of the core must not be inside the interpreter when that
+ends), an async one on the caller's event loop, or for a sync client on a loop of farthing's own. Either way in a copy of
+the caller's context. What it returns goes to a completion, as JSON; what it raises is a failure, and never the caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import json
+import logging
+import os
+import threading
+import traceback
+import types
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
+
+from .exceptions import FarthingWarning
+
+__all__ = ["Draft", "RouteRequest", "call", "cancel", "core_name", "function_of", "is_inside", "number_of"]
+
+_MOST_THREADS = 64
+"""Functions that wait (for a server of the user's, say) hold a thread each; beyond this many they wait in line."""
+_IDLE_SECONDS = 30.0
+_LONGEST_SHOWN = 200
+"""Characters of a returned value in a message."""
+
+_logger = logging.getLogger("farthing")
+_inside: contextvars.ContextVar[bool] = contextvars.ContextVar("farthing_inside_hook", default=False)
+
+
+class Completion(Protocol):
+    """Where the core waits. The first call counts, later ones are ignored."""
+
+    number: int
+    """Names it, and is not used again in this process."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Nobody waits any more."""
+
+    def done(self, text: str) -> None:
+        """What the function returned, as JSON."""
+
+    def fail(self, text: str) -> None:
+        """Why there is nothing."""
+
+
+@dataclass(frozen=True)
+class RouteRequest:
+    """What a router is asked about: a request, before it is sent.
+
+    Attributes:
+        model: the model that the application asked for.
+        tiers: the names that may be returned, from cheap to dear, without those that cannot serve this request.
+        messages: all messages (Responses: input items), as they were sent.
+        prompt: text of the last message of the user's.
+        system: text of the system and developer messages.
+        tools: the tools that the request offers.
+        features: what `by = "rules"` measured, by name.
+        request: the whole body of the request.
+    """
+
+    model: str = ""
+    tiers: tuple[str, ...] = ()
+    messages: list[Any] = field(default_factory=list)
+    prompt: str = ""
+    system: str = ""
+    tools: list[Any] = field(default_factory=list)
+    features: dict[str, Any] = field(default_factory=dict)
+    request: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a scorer is asked about: an answer that nobody has seen yet.
+
+    Attributes:
+        model: the model that wrote it.
+        rung: the name of its rung.
+        ladder: the names of all rungs, from cheap to dear.
+        prompt: text of the last message of the user's.
+        messages: all messages (Responses: input items), as they were sent.
+        answer: the text of the answer; "" when there is none.
+        tool_calls: name and arguments of each call that the answer asks for.
+        response: the whole body of the answer.
+        request: the whole body of the request.
+        reference: a known good answer, if the call was given one.
+        scores: what the scorers before this one said, 0 to 1, by name.
+    """
+
+    model: str = ""
+    rung: str = ""
+    ladder: tuple[str, ...] = ()
+    prompt: str = ""
+    messages: list[Any] = field(default_factory=list)
+    answer: str = ""
+    tool_calls: list[Any] = field(default_factory=list)
+    response: dict[str, Any] = field(default_factory=dict)
+    request: dict[str, Any] = field(default_factory=dict)
+    reference: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+def is_inside() -> bool:
+    """Whether a function of a policy is running here. Tasks that it starts count, threads that it starts do not (before
+    Python 3.14 they begin with an empty context)."""
+    return _inside.get()
+
+
+# ---- numbers ----
+
+
+class _Table:
+    """Callables by number. Weak: whoever has the policy keeps them alive."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._last = 0
+        # By identity, as not everything that can be called can be hashed.
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self._functions: dict[int, Callable[[], Any]] = {}
+
+    def after_fork(self) -> None:
+        self._lock = threading.RLock()
+
+    def number(self, function: Callable[..., Any]) -> int:
+        key = _identity(function)
+        with self._lock:
+            known = self._numbers.get(key)
+            if known is not None and (found := self.get(known)) is not None and _identity(found) == key:
+                return known
+            self._last += 1
+            number = self._last
+
+            def forget(_: Any) -> None:
+                # No lock: this runs wherever the garbage collector does.
+                self._functions.pop(number, None)
+                _warned.discard(number)
+                if self._numbers.get(key) == number:
+                    self._numbers.pop(key, None)
+
+            self._functions[number] = _weak(function, forget)
+            self._numbers[key] = number
+            return number
+
+    def get(self, number: int) -> Callable[..., Any] | None:
+        reference = self._functions.get(number)
+        return None if reference is None else reference()
+
+
+def _identity(function: Any) -> tuple[int, ...]:
+    """A bound method is a new object each time that it is looked up."""
+    if isinstance(function, types.MethodType) and _is_weakly_held(function.__self__):
+        return (id(function.__self__), id(function.__func__))
+    return (id(function),)
+
+
+def _is_weakly_held(value: Any) -> bool:
+    try:
+        weakref.ref(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _weak(function: Any, forget: Callable[[Any], None]) -> Callable[[], Any]:
+    if isinstance(function, types.MethodType) and _is_weakly_held(function.__self__):
+        return weakref.WeakMethod(function, forget)
+    try:
+        return weakref.ref(function, forget)
+    except TypeError:
+        # An object with __slots__ and without __weakref__: it lives as long as the process.
+        return lambda: function
+
+
+_warned: set[int] = set()
+_table = _Table()
+
+
+def number_of(function: Callable[..., Any]) -> int:
+    """The number of a callable, the same for as long as it lives, and never another's.
+
+    Bound methods of one object are one callable, however often they are looked up. The table does not keep the callable
+    alive, unless it is of a kind that Python cannot refer to weakly.
+
+    Raises:
+        TypeError: it cannot be called.
+    """
+    if not callable(function):
+        raise TypeError(f"not callable: {type(function).__name__}")
+    return _table.number(function)
+
+
+def function_of(number: int) -> Callable[..., Any] | None:
+    """The callable of a number; None when it is gone."""
+    return _table.get(number)
+
+
+def core_name(one: str | Callable[..., Any]) -> str:
+    """How the policy's core text names a scorer or router: a name as it is, a callable as "hook:NUMBER"."""
+    return one if isinstance(one, str) else f"hook:{number_of(one)}"
+
+
+# ---- calls ----
+
+
+def call(
+    number: int,
+    argument: str,
+    kind: str,
+    context: contextvars.Context,
+    loop: asyncio.AbstractEventLoop | None,
+    completion: Completion,
+) -> None:
+    """Starts the function `number`, and returns at once; never raises. Called from a thread of the core.
+
+    Args:
+        number: see `number_of`.
+        argument: JSON of what the function is asked about.
+        kind: "route" (the function gets a `RouteRequest`), "score" (a `Draft`) or "compare" (two texts).
+        context: the caller's; the function runs in a copy.
+        loop: the caller's event loop; None for a sync client.
+        completion: gets what the function returns.
+    """
+    try:
+        function = function_of(number)
+        if function is None:
+            completion.fail("the function is gone: its policy is no longer held by anybody")
+            return
+        job = _Job(number, function, argument, kind, context.copy(), loop, completion)
+        if _is_async(function):
+            job.on_loop(None)
+        else:
+            _threads.submit(job.on_thread)
+    except BaseException as error:
+        completion.fail(_said(error))
+
+
+def cancel(number: int) -> None:
+    """Nobody waits for the completion `number`: a task is cancelled, a thread cannot be. Called from a thread of the
+    core."""
+    found = _tasks.get(number)
+    if found is not None:
+        task, loop = found
+        try:
+            loop.call_soon_threadsafe(task.cancel)
+        except RuntimeError:  # the loop is closed
+            pass
+
+
+_tasks: dict[int, tuple[asyncio.Task[Any], asyncio.AbstractEventLoop]] = {}
+
+
+@dataclass(frozen=True)
+class _Job:
+    number: int
+    function: Callable[..., Any]
+    argument: str
+    kind: str
+    context: contextvars.Context
+    loop: asyncio.AbstractEventLoop | None
+    completion: Completion
+
+    def made(self) -> Any:
+        return self.function(*_arguments(self.kind, json.loads(self.argument)))
+
+    def on_thread(self) -> None:
+        if not self.completion.is_cancelled:
+            self.context.run(self._work)
+
+    def _work(self) -> None:
+        _inside.set(True)
+        try:
+            value = self.made()
+            if inspect.isawaitable(value):
+                self.on_loop(value)
+            else:
+                self._finish(value)
+        except BaseException as error:
+            self._fail(error)
+
+    def on_loop(self, awaitable: Awaitable[Any] | None) -> None:
+        """Awaits what the function returned; None: it is called on the loop, as what it makes may want one to run."""
+        loop = self.loop if self.loop is not None else _own_loop.get()
+
+        def start() -> None:
+            _inside.set(True)
+            # A task keeps itself in `_tasks` once it runs; until then the loop has it.
+            loop.create_task(self._wait(awaitable, loop))
+
+        try:
+            loop.call_soon_threadsafe(start, context=self.context.copy())
+        except RuntimeError:  # the loop is closed
+            _close(awaitable)
+            raise
+
+    async def _wait(self, awaitable: Awaitable[Any] | None, loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        _tasks[self.completion.number] = (task, loop)
+        try:
+            if self.completion.is_cancelled:
+                _close(awaitable)
+                return
+            made = self.made() if awaitable is None else awaitable
+            self._finish(await made if inspect.isawaitable(made) else made)
+        except KeyboardInterrupt as error:
+            self._fail(error)
+            if self.loop is not None:
+                # The application's own loop: Ctrl-C is the application's.
+                raise
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            _tasks.pop(self.completion.number, None)
+
+    def _finish(self, value: Any) -> None:
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except Exception as error:
+            raise TypeError(f"it returned {_shown(value)}, which JSON cannot say") from error
+        self.completion.done(text)
+
+    def _fail(self, error: BaseException) -> None:
+        """Tells the core, and once for each function the user."""
+        if self.completion.is_cancelled:
+            return
+        said = _said(error)
+        self.completion.fail(said)
+        is_first = self.number not in _warned
+        _warned.add(self.number)
+        try:
+            name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
+            lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+            _logger.log(logging.WARNING if is_first else logging.DEBUG, "%s (%s): %s", name, self.kind, lines)
+            if is_first:
+                hint = "hint: the logger 'farthing' has the traceback; later failures of it are logged at DEBUG"
+                warnings.warn(f"a function of the policy failed: {name}: {said}\n{hint}", FarthingWarning, stacklevel=2)
+        except Exception:
+            # Warnings may be errors, a log's handler may fail: the core has been told.
+            pass
+
+
+def _close(awaitable: Any) -> None:
+    """A coroutine that is not awaited would be complained of."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+
+
+def _is_async(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+
+
+def _arguments(kind: str, fields_: dict[str, Any]) -> tuple[Any, ...]:
+    if kind == "compare":
+        return (fields_["one"], fields_["other"])
+    return (_made(RouteRequest if kind == "route" else Draft, fields_),)
+
+
+def _made(kind: type[Any], values: dict[str, Any]) -> Any:
+    known = {one.name for one in fields(kind)}
+    kept = {name: value for name, value in values.items() if name in known}
+    for name in ("tiers", "ladder"):
+        if name in kept:
+            kept[name] = tuple(kept[name])
+    return kind(**kept)
+
+
+def _said(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its message cannot be read)"
+    text = f"{type(error).__name__}: {text}"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = "?"
+    text = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+    return f"{type(value).__module__}.{type(value).__qualname__}: {text}"
+
+
+# ---- threads ----
+
+
+class _Threads:
+    """Daemon threads, as many as there are functions running at a time."""
+
+    def __init__(self, most: int = _MOST_THREADS, idle_seconds: float = _IDLE_SECONDS) -> None:
+        self._most = most
+        self._idle_seconds = idle_seconds
+        self._changed = threading.Condition()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._running = 0
+        self._idle = 0
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """
+        Raises:
+            RuntimeError: there is no thread, and none can be had.
+        """
+        with self._changed:
+            self._jobs.append(job)
+            # A thread that was woken, and has not come round yet, still counts as idle; so does its job.
+            if self._idle >= len(self._jobs):
+                self._changed.notify()
+                return
+            if self._running >= self._most:
+                return
+            self._running += 1
+        try:
+            # An empty context: what is in the submitter's is not to live as long as the thread.
+            start = threading.Thread(target=self._work, name="farthing-hook", daemon=True).start
+            contextvars.Context().run(start)
+        except RuntimeError:
+            with self._changed:
+                self._running -= 1
+                if self._running > 0 or job not in self._jobs:
+                    return
+                self._jobs.remove(job)
+            raise
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            try:
+                job()
+            except BaseException:
+                # A job reports what goes wrong itself: this is the report that failed, and the thread is needed.
+                _logger.debug("a function's report failed", exc_info=True)
+            # What the job held is not to live until the next one.
+            del job
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            self._idle += 1
+            try:
+                while not self._jobs:
+                    if not self._changed.wait(self._idle_seconds) and not self._jobs:
+                        self._running -= 1
+                        return None
+                return self._jobs.popleft()
+            finally:
+                self._idle -= 1
+
+
+class _OwnLoop:
+    """An event loop on a daemon thread, for async functions of sync clients."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def get(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._loop.is_closed():
+                loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=self._run, args=(loop,), name="farthing-hook-loop", daemon=True)
+                contextvars.Context().run(thread.start)
+                self._loop = loop
+            return self._loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        while not loop.is_closed():
+            try:
+                loop.run_forever()
+            except BaseException:
+                # A callback of the user's raised SystemExit: others wait for this loop.
+                _logger.debug("a callback on farthing's event loop failed", exc_info=True)
+            else:
+                # Somebody stopped it: the next call has a new one.
+                loop.close()
+
+
+_threads = _Threads()
+_own_loop = _OwnLoop()
+_left: list[Iterable[Any]] = []
+
+
+def _after_fork() -> None:
+    """The threads are the parent's, and so may be the holders of the locks."""
+    global _threads, _own_loop
+    # The parent's loop shares its sockets with this process: closing it here could wake the parent.
+    _left.append((_own_loop, dict(_tasks)))
+    _tasks.clear()
+    _table.after_fork()
+    _threads = _Threads()
+    _own_loop = _OwnLoop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
