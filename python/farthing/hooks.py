@@ -1,8 +1,8 @@
 """Functions of the user's that the policy names: routers, scorers, comparisons. The core knows each by a number.
 
-A sync function runs on a daemon thread of Python's (a thread of the core must not be inside the interpreter when that
-ends), an async one on the caller's event loop, or for a sync client on a loop of farthing's own. Either way in a copy of
-the caller's context. What it returns goes to a completion, as JSON; what it raises is a failure, and never the caller's.
+A sync function runs on a thread of Python's, an async one on the caller's event loop, or for a sync client on a loop of
+farthing's own (`hook_threads.py`). Either way in a copy of the caller's context. What it returns goes to a completion,
+as JSON; what it raises is a failure, and never the caller's.
 """
 
 from __future__ import annotations
@@ -19,18 +19,15 @@ import traceback
 import types
 import warnings
 import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from .exceptions import FarthingWarning
+from .hook_threads import OwnLoop, Threads
 
 __all__ = ["Draft", "RouteRequest", "call", "cancel", "core_name", "function_of", "is_inside", "number_of"]
 
-_MOST_THREADS = 64
-"""Functions that wait (for a server of the user's, say) hold a thread each; beyond this many they wait in line."""
-_IDLE_SECONDS = 30.0
 _LONGEST_SHOWN = 200
 """Characters of a returned value in a message."""
 
@@ -332,23 +329,27 @@ class _Job:
         self.completion.done(text)
 
     def _fail(self, error: BaseException) -> None:
-        """Tells the core, and once for each function the user."""
+        """Tells the core, and before that, once for each function, the user: a sync caller sees it during its call."""
         if self.completion.is_cancelled:
             return
         said = _said(error)
-        self.completion.fail(said)
+        try:
+            self._warn(error, said)
+        except BaseException:
+            # Warnings may be errors, a log's handler may fail.
+            pass
+        finally:
+            self.completion.fail(said)
+
+    def _warn(self, error: BaseException, said: str) -> None:
         is_first = self.number not in _warned
         _warned.add(self.number)
-        try:
-            name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
-            lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-            _logger.log(logging.WARNING if is_first else logging.DEBUG, "%s (%s): %s", name, self.kind, lines)
-            if is_first:
-                hint = "hint: the logger 'farthing' has the traceback; later failures of it are logged at DEBUG"
-                warnings.warn(f"a function of the policy failed: {name}: {said}\n{hint}", FarthingWarning, stacklevel=2)
-        except Exception:
-            # Warnings may be errors, a log's handler may fail: the core has been told.
-            pass
+        name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
+        lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        _logger.log(logging.WARNING if is_first else logging.DEBUG, "%s (%s): %s", name, self.kind, lines)
+        if is_first:
+            hint = "hint: the logger 'farthing' has the traceback; later failures of it are logged at DEBUG"
+            warnings.warn(f"a function of the policy failed: {name}: {said}\n{hint}", FarthingWarning, stacklevel=2)
 
 
 def _close(awaitable: Any) -> None:
@@ -360,7 +361,7 @@ def _close(awaitable: Any) -> None:
 def _is_async(function: Any) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _arguments(kind: str, fields_: dict[str, Any]) -> tuple[Any, ...]:
@@ -396,101 +397,12 @@ def _shown(value: Any) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}: {text}"
 
 
-# ---- threads ----
+# ---- the process ----
 
 
-class _Threads:
-    """Daemon threads, as many as there are functions running at a time."""
-
-    def __init__(self, most: int = _MOST_THREADS, idle_seconds: float = _IDLE_SECONDS) -> None:
-        self._most = most
-        self._idle_seconds = idle_seconds
-        self._changed = threading.Condition()
-        self._jobs: deque[Callable[[], None]] = deque()
-        self._running = 0
-        self._idle = 0
-
-    def submit(self, job: Callable[[], None]) -> None:
-        """
-        Raises:
-            RuntimeError: there is no thread, and none can be had.
-        """
-        with self._changed:
-            self._jobs.append(job)
-            # A thread that was woken, and has not come round yet, still counts as idle; so does its job.
-            if self._idle >= len(self._jobs):
-                self._changed.notify()
-                return
-            if self._running >= self._most:
-                return
-            self._running += 1
-        try:
-            # An empty context: what is in the submitter's is not to live as long as the thread.
-            start = threading.Thread(target=self._work, name="farthing-hook", daemon=True).start
-            contextvars.Context().run(start)
-        except RuntimeError:
-            with self._changed:
-                self._running -= 1
-                if self._running > 0 or job not in self._jobs:
-                    return
-                self._jobs.remove(job)
-            raise
-
-    def _work(self) -> None:
-        while (job := self._next()) is not None:
-            try:
-                job()
-            except BaseException:
-                # A job reports what goes wrong itself: this is the report that failed, and the thread is needed.
-                _logger.debug("a function's report failed", exc_info=True)
-            # What the job held is not to live until the next one.
-            del job
-
-    def _next(self) -> Callable[[], None] | None:
-        with self._changed:
-            self._idle += 1
-            try:
-                while not self._jobs:
-                    if not self._changed.wait(self._idle_seconds) and not self._jobs:
-                        self._running -= 1
-                        return None
-                return self._jobs.popleft()
-            finally:
-                self._idle -= 1
-
-
-class _OwnLoop:
-    """An event loop on a daemon thread, for async functions of sync clients."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def get(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None or self._loop.is_closed():
-                loop = asyncio.new_event_loop()
-                thread = threading.Thread(target=self._run, args=(loop,), name="farthing-hook-loop", daemon=True)
-                contextvars.Context().run(thread.start)
-                self._loop = loop
-            return self._loop
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        while not loop.is_closed():
-            try:
-                loop.run_forever()
-            except BaseException:
-                # A callback of the user's raised SystemExit: others wait for this loop.
-                _logger.debug("a callback on farthing's event loop failed", exc_info=True)
-            else:
-                # Somebody stopped it: the next call has a new one.
-                loop.close()
-
-
-_threads = _Threads()
-_own_loop = _OwnLoop()
-_left: list[Iterable[Any]] = []
+_threads = Threads()
+_own_loop = OwnLoop()
+_left: list[Any] = []
 
 
 def _after_fork() -> None:
@@ -500,8 +412,8 @@ def _after_fork() -> None:
     _left.append((_own_loop, dict(_tasks)))
     _tasks.clear()
     _table.after_fork()
-    _threads = _Threads()
-    _own_loop = _OwnLoop()
+    _threads = Threads()
+    _own_loop = OwnLoop()
 
 
 if hasattr(os, "register_at_fork"):
