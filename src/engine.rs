@@ -14,6 +14,7 @@ use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response};
 use crate::key::Scope;
+use crate::labels::Labels;
 use crate::ledger::{Books, Ledger, ModelPrice, PriceTable};
 use crate::pipeline::Pipeline;
 use crate::stages::cache::CacheStage;
@@ -37,6 +38,7 @@ pub struct Engine {
     late_scope: OnceLock<Scope>,
     strict: bool,
     has_hooks: bool,
+    labels: Arc<Labels>,
     pipeline: Arc<Pipeline>,
     /// What the cache was made by.
     settings: Option<CacheConfig>,
@@ -78,6 +80,9 @@ impl Engine {
             );
             Arc::new(Budgets::new(rules, Arc::clone(&prices), keeper))
         });
+        let known = before.filter(|before| before.has_file_of(&cache));
+        let labels = known
+            .map_or_else(|| Arc::new(Labels::new(cache.disk().map(Arc::clone))), |known| Arc::clone(&known.labels));
         let (by_tag, by_client) = budgets.as_ref().map_or((false, false), |budgets| budgets.tells_apart());
         cache.keep_apart(by_tag, by_client);
         let states = States::new(&config.upstreams, &config.fallback.unwrap_or_default());
@@ -93,6 +98,7 @@ impl Engine {
             late_scope: OnceLock::new(),
             strict: config.strict,
             has_hooks: config.has_hooks,
+            labels,
             pipeline,
             settings: config.cache,
         })
@@ -146,6 +152,11 @@ impl Engine {
 
     pub fn is_strict(&self) -> bool {
         self.strict
+    }
+
+    /// What own traffic taught.
+    pub fn labels(&self) -> &Arc<Labels> {
+        &self.labels
     }
 
     /// Whether the policy names functions of the user's.

@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod glance;
 pub mod hooks;
 pub mod key;
+pub mod labels;
 pub mod ledger;
 pub mod patience;
 pub mod pipeline;

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         PolicyError,
         UnsupportedSDKError,
     )
+    from .hooks import Draft, RouteRequest
+    from .labels import Label
     from .ledger import Savings
     from .policy import Budget, Cache, ModelPrice, Policy
     from .receipts import Attempt, Receipt, receipt
@@ -44,10 +46,12 @@ __all__ = [
     "Cache",
     "CacheError",
     "DataError",
+    "Draft",
     "Fallback",
     "FarthingError",
     "FarthingWarning",
     "Hedge",
+    "Label",
     "LocalModelsError",
     "ModelPrice",
     "OpenAI",
@@ -55,6 +59,7 @@ __all__ = [
     "Policy",
     "PolicyError",
     "Receipt",
+    "RouteRequest",
     "Savings",
     "Timeouts",
     "TokenCount",
@@ -83,6 +88,8 @@ _HOMES = {
         "UnsupportedSDKError",
     ),
     "call_options": ("options",),
+    "hooks": ("Draft", "RouteRequest"),
+    "labels": ("Label",),
     "ledger": ("Savings",),
     "policy": ("Budget", "Cache", "ModelPrice", "Policy"),
     "receipts": ("Attempt", "Receipt", "receipt"),

@@ -87,6 +87,8 @@ def stats(path: str, as_json: bool) -> str:
         f"answers    {counts['entries']:,}, {counts['expired']:,} of them expired",
         f"in use     {counts['bytes']:,} bytes",
     ]
+    if counts["labels"]:
+        lines.append(f"labels     {counts['labels']:,}")
     for title, name in (("model", "by_model"), ("tag", "by_tag"), ("cache name", "by_namespace")):
         rows = [
             (_clean(group["name"]), f"{group['entries']:,}", f"{group['answer_bytes']:,}") for group in counts[name]

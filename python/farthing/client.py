@@ -21,6 +21,7 @@ from . import sdk  # noqa: F401 first: what follows needs insides that other ver
 from . import _core, transport
 from .budget import BudgetLine, lines
 from .exceptions import FarthingWarning, explain
+from .labels import Label, labels
 from .ledger import Savings
 from .policy import Policy
 from .receipts import Receipt, last_receipt
@@ -131,6 +132,16 @@ class _Mixin:
         """How the policy's budgets stand, this client's and those that it shares: USD spent, reserved, left. With a
         cache file, all processes that share it are in there."""
         return lines(self._farthing.engine.budget(self._farthing.ledger))
+
+    def labels(self) -> list[Label]:
+        """What the traffic of this client's policy taught, the oldest first: its escalations and shadows. With a cache
+        file, all processes that share it are in there (100,000 at most, and a quarter of the file's bound); without
+        one, 10,000 of this process. Clearing the cache leaves them; they go with the file.
+
+        Raises:
+            CacheError: the cache file cannot be read.
+        """
+        return labels(self._farthing.engine)
 
     def last_receipt(self) -> Receipt | None:
         """The receipt of this client's newest call in this thread or task, also of one that failed; None if there was

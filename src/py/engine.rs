@@ -147,6 +147,26 @@ impl Engine {
         Ok(Some(text))
     }
 
+    /// The labels of this policy's traffic, the oldest first, as JSON.
+    fn labels(&self, py: Python<'_>) -> PyResult<String> {
+        let core = self.core(py)?;
+        if let Some(disk) = core.cache().disk() {
+            let mut written = disk.flush(Duration::from_secs(5));
+            // What cannot be written is no reason not to read.
+            while without_gil(py, || written.wait_for(TURN)).is_none() {
+                py.check_signals()?;
+            }
+        }
+        without_gil(py, || {
+            let labels = core.labels().all().map_err(|fault| {
+                let path = core.cache().disk().map(|disk| disk.settings().path.clone()).unwrap_or_default();
+                fault.explain(&path)
+            })?;
+            serde_json::to_string(&labels).map_err(|error| error.to_string())
+        })
+        .map_err(CoreError::new_err)
+    }
+
     /// How the budgets stand for the client of this ledger, as JSON.
     fn budget(&self, py: Python<'_>, ledger: &Ledger) -> PyResult<String> {
         let core = self.core(py)?;

@@ -8,17 +8,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use farthing::exchange::Endpoint;
 use farthing::key::Key;
+use farthing::labels::{Kind, Label, Labels};
 use farthing::ledger::{Money, Usage};
 use farthing::store::disk::admin::{CacheFile, Choice};
 use farthing::store::disk::fault::Fault;
 use farthing::store::disk::gate::Gate;
 use farthing::store::disk::network::is_network_kind;
 use farthing::store::disk::schema::{self, VERSION};
-use farthing::store::disk::{DiskStore, Settings, file};
+use farthing::store::disk::{DiskStore, Settings, file, labels};
 use farthing::store::memory::MemoryStore;
 use farthing::store::{About, Entry};
 use http::HeaderMap;
 use proptest::prelude::*;
+use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,6 +73,28 @@ fn entry(body: &[u8], tag: Option<&str>, usage: Option<Usage>, cost: Option<i128
     Entry::new(about, body, &headers)
 }
 
+fn label(at: i64) -> Label {
+    Label {
+        at,
+        model: "gpt-4o-mini".to_owned(),
+        rung: "small".to_owned(),
+        kind: Kind::Escalation,
+        prompt: [3; 32],
+        features: json!({"words": 12.5}),
+        text: None,
+        score: Some(0.25),
+        scores: [("structural".to_owned(), 0.5), ("hook:3".to_owned(), 0.0)].into(),
+        good: None,
+        cost: Some(Money::from_pico(1_234_567)),
+        dear_cost: None,
+        overhead: Some(Money::ZERO),
+    }
+}
+
+fn times(labels: &[Label]) -> Vec<i64> {
+    labels.iter().map(|label| label.at).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -98,6 +122,33 @@ proptest! {
         prop_assert_eq!(&read.about.usage, &usage);
         prop_assert_eq!(read.about.cost, cost.map(Money::from_pico));
         prop_assert_eq!(read.about.ttl, ttl.map(Duration::from_secs));
+    }
+
+    #[test]
+    fn a_label_is_read_as_it_was_kept(
+        at in any::<i64>(),
+        model in ".*",
+        text in prop::option::of(".*"),
+        name in ".*",
+        score in prop::option::of(0.0..=1.0_f64),
+        cost in prop::option::of(any::<i64>()),
+        prompt in any::<[u8; 32]>(),
+    ) {
+        let (folder, gate) = (Folder::new(), Arc::default());
+        let kept = Label {
+            model, text, score, prompt,
+            kind: Kind::Shadow,
+            good: score,
+            features: json!({(name.clone()): name.clone()}),
+            scores: score.map(|score| (name, score)).into_iter().collect(),
+            cost: cost.map(|cost| Money::from_pico(cost.into())),
+            ..label(at)
+        };
+        let one = Arc::new(store(&folder, &gate));
+        Labels::new(Some(Arc::clone(&one))).keep(kept.clone());
+        one.flush(PATIENCE).wait().unwrap();
+        let other = Labels::new(Some(Arc::new(store(&folder, &gate))));
+        prop_assert_eq!(other.all().unwrap(), [kept]);
     }
 
     #[test]
@@ -145,6 +196,9 @@ fn each_version_is_brought_up() {
         assert_eq!(one.salt(), Some(&[9; 32]));
         assert!(one.get(&Key([1; 32]), None).is_some());
         assert!(CacheFile::open(&folder.path(), &gate).unwrap().report(0).is_ok());
+        assert!(one.keep_label(label(1)).is_none());
+        one.flush(PATIENCE).wait().unwrap();
+        assert_eq!(one.labels().unwrap(), [label(1)]);
     }
 }
 
@@ -261,4 +315,94 @@ fn network_file_systems() {
     for kind in [0xef53, 0x0102_1994, 0x794c_7630, 0x9123_683e, 0x5846_5342] {
         assert!(!is_network_kind(kind));
     }
+}
+
+#[test]
+fn the_oldest_labels_make_room() {
+    let folder = Folder::new();
+    let one = store(&folder, &Arc::default());
+    (0..1000).for_each(|at| assert!(one.keep_label(label(at)).is_none()));
+    one.flush(PATIENCE).wait().unwrap();
+    let tables = rusqlite::Connection::open(folder.path()).unwrap();
+    labels::trim(&tables, 300, i64::MAX).unwrap();
+    assert_eq!(times(&labels::all(&tables).unwrap()), (700..1000).collect::<Vec<_>>());
+    let weight = i64::try_from(label(0).weight()).unwrap();
+    assert_eq!(file::number(&tables, "label bytes").unwrap(), Some(300 * weight));
+    labels::trim(&tables, 300, 100 * weight).unwrap();
+    assert_eq!(times(&labels::all(&tables).unwrap()), (956..1000).collect::<Vec<_>>());
+    labels::trim(&tables, 300, 0).unwrap();
+    assert_eq!(file::number(&tables, "label bytes").unwrap(), Some(0));
+    // Their numbers go on, or the newest would be the first to go.
+    one.keep_label(label(5));
+    one.flush(PATIENCE).wait().unwrap();
+    labels::trim(&tables, 300, i64::MAX).unwrap();
+    assert_eq!(times(&one.labels().unwrap()), [5]);
+}
+
+#[test]
+fn a_cleared_cache_has_its_labels_still() {
+    let (folder, gate) = (Folder::new(), Arc::default());
+    let one = store(&folder, &gate);
+    one.put(Key([1; 32]), &entry(b"{}", Some("tag"), None, None, None));
+    one.keep_label(label(1));
+    one.flush(PATIENCE).wait().unwrap();
+    one.invalidate(Some("tag")).wait().unwrap();
+    one.invalidate(None).wait().unwrap();
+    let admin = CacheFile::open(&folder.path(), &gate).unwrap();
+    admin.invalidate(&Choice::default()).unwrap();
+    assert_eq!(one.labels().unwrap(), [label(1)]);
+    let stats = admin.stats().unwrap();
+    assert_eq!((&stats["entries"], &stats["labels"]), (&json!(0), &json!(1)));
+}
+
+#[test]
+fn a_row_that_is_no_label_is_left_out() {
+    let folder = Folder::new();
+    let one = store(&folder, &Arc::default());
+    (1..=3).for_each(|at| drop(one.keep_label(label(at))));
+    one.flush(PATIENCE).wait().unwrap();
+    let tables = rusqlite::Connection::open(folder.path()).unwrap();
+    tables.execute("UPDATE labels SET features = '{' WHERE at = 1", ()).unwrap();
+    tables.execute("UPDATE labels SET kind = 'other', cost = 'x' WHERE at = 2", ()).unwrap();
+    assert_eq!(times(&one.labels().unwrap()), [3]);
+}
+
+#[test]
+fn labels_outlive_a_broken_file() {
+    let (folder, gate) = (Folder::new(), Arc::default());
+    let one = store(&folder, &gate);
+    (0..50).for_each(|at| drop(one.keep_label(label(at))));
+    one.flush(PATIENCE).wait().unwrap();
+    let tables = rusqlite::Connection::open(folder.path()).unwrap();
+    let moved = folder.0.join("other.db");
+    tables.execute("VACUUM INTO ?1", [moved.to_str().unwrap()]).unwrap();
+    tables.execute("DELETE FROM labels", ()).unwrap();
+    labels::salvage(&tables, &rusqlite::Connection::open(moved).unwrap()).unwrap();
+    assert_eq!(times(&labels::all(&tables).unwrap()), (0..50).collect::<Vec<_>>());
+}
+
+#[test]
+fn without_a_file_memory_keeps_the_newest_labels() {
+    let labels = Labels::default();
+    (0..10_005).for_each(|at| labels.keep(label(at)));
+    let all = labels.all().unwrap();
+    assert_eq!((all.len(), all[0].at), (10_000, 5));
+
+    // Long texts: their beginning, cut between two letters, and not more than memory can bear.
+    let text = "\u{1f600}".repeat(100_000);
+    (0..3000).for_each(|at| labels.keep(Label { text: Some(text.clone()), ..label(at) }));
+    let all = labels.all().unwrap();
+    assert!(all.iter().map(Label::weight).sum::<usize>() <= 64 << 20);
+    assert!(all.iter().all(|label| text.starts_with(label.text.as_deref().unwrap())));
+    assert_eq!((all.last().unwrap().at, all[0].text.as_ref().unwrap().len()), (2999, 64 << 10));
+}
+
+#[test]
+fn a_label_in_json_has_its_money_as_text() {
+    let text = serde_json::to_value(label(7)).unwrap();
+    assert_eq!(
+        (&text["cost"], &text["kind"], &text["dear_cost"]),
+        (&json!("0.000001234567"), &json!("escalation"), &json!(null))
+    );
+    assert_eq!(text["prompt"], "03".repeat(32));
 }

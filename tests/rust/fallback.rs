@@ -311,6 +311,7 @@ impl Scene {
             strict: false,
             upstreams: steps.iter().map(|(name, _)| named(name)).collect(),
             fallback: Some(fallback),
+            has_hooks: false,
         };
         let target = |name: &str| Target {
             upstream: Some(name.into()),

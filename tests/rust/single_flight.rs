@@ -96,6 +96,7 @@ fn engine() -> Arc<Engine> {
         strict: false,
         upstreams: BTreeMap::new(),
         fallback: None,
+        has_hooks: false,
     };
     Arc::new(Engine::new(config, [1; 32], &Arc::default(), None).unwrap())
 }
@@ -166,6 +167,40 @@ fn the_price_is_paid_once() {
         let report = ledger.report();
         assert_eq!((report.spent.pico(), report.saved.pico()), (COST, 19 * COST));
     });
+}
+
+#[test]
+fn a_call_from_inside_a_function_joins_nobody_and_nobody_joins_it() {
+    runtime().block_on(async {
+        let (engine, ledger) = (engine(), Arc::new(Ledger::default()));
+        let sender = Scripted::new(&[], Duration::from_millis(50));
+        let mut tasks = Vec::new();
+        for inside in [true, false, true, false] {
+            let mut caller = caller(&engine, &sender, &ledger, 0, 0);
+            caller.cx.inside = inside;
+            let engine = Arc::clone(&engine);
+            tasks.push(tokio::spawn(async move {
+                engine.call(&caller.cx, caller.request).await.unwrap();
+                (inside, caller.cx.receipt.facts().outcome)
+            }));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut outcomes = Vec::new();
+        for task in tasks {
+            outcomes.push(task.await.unwrap());
+        }
+        let (miss, joined) = (Some(Outcome::Miss), Some(Outcome::Joined));
+        assert_eq!(outcomes, [(true, miss), (false, miss), (true, miss), (false, joined)]);
+        assert_eq!((sender.sent(), engine.cache().in_flight()), (3, 0));
+    });
+}
+
+#[test]
+fn a_policy_has_functions_when_it_names_one() {
+    let policy = |name: &str| json!({"cache": null, "aliases": {"a": name}}).to_string();
+    let has_hooks = |name: &str| Config::from_json(&policy(name)).unwrap().has_hooks;
+    assert!(has_hooks("hook:12"));
+    assert!(!has_hooks("a hook: it is none") && !has_hooks("rules"));
 }
 
 /// Sends, and needs an event loop for it.

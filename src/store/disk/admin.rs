@@ -14,7 +14,7 @@ use super::gate::Gate;
 use super::row::Stored;
 use super::schema::{self, Kind};
 use super::steps::{immediately, in_steps};
-use super::{Size, books, budget, file, invalidation, now, transfer};
+use super::{Size, books, budget, file, invalidation, labels, now, transfer};
 use crate::ledger::Report;
 
 /// A file that is opened for each thing that is asked of it.
@@ -83,6 +83,7 @@ impl CacheFile {
             Ok(json!({
                 "entries": all.entries,
                 "expired": expired,
+                "labels": labels::count(connection)?,
                 "bytes": bytes_in_use(connection)?,
                 "file_bytes": std::fs::metadata(&self.path).map_or(0, |file| file.len()),
                 "by_model": by_model,

@@ -5,6 +5,7 @@
 //! and which calls may be answered is decided in `stages/cache.rs`.
 //!
 //! `file.rs` opens the file, `schema.rs` has its tables, `row.rs` an answer in them, `books.rs` the sums, `budget.rs` what budgets have and who reserved (`owner.rs`),
+//! `labels.rs` what own traffic taught,
 //! `invalidation.rs` what is to be forgotten; `gate.rs` and `connections.rs` keep SQLite out of forks; `admin.rs` is what the command line does with a file.
 
 pub mod admin;
@@ -15,6 +16,7 @@ pub mod fault;
 pub mod file;
 pub mod gate;
 mod invalidation;
+pub mod labels;
 pub mod network;
 mod news;
 mod owner;
@@ -40,6 +42,7 @@ use self::news::News;
 use self::queue::{Job, Order, Queue};
 use self::row::Stored;
 use crate::key::Key;
+use crate::labels::Label;
 use crate::ledger::Ledger;
 use crate::store::Entry;
 use crate::store::memory::MemoryStore;
@@ -57,6 +60,13 @@ pub struct Settings {
     pub max_bytes: u64,
     /// Sets caches in one file apart.
     pub namespace: String,
+}
+
+impl Settings {
+    /// Bytes that labels may take of the file: they are not to crowd out the answers.
+    fn most_label_bytes(&self) -> i64 {
+        i64::try_from(self.max_bytes / 4).unwrap_or(i64::MAX)
+    }
 }
 
 /// See the module. Dropped, it writes what waits and closes the file, on its own thread.
@@ -211,6 +221,25 @@ impl DiskStore {
         if stored.weight() <= most && !self.0.queue.push(Job::Put(Box::new(stored))) {
             self.0.note(&Fault::Overflow);
         }
+    }
+
+    /// Keeps a label, soon; gives it back when nobody can write it.
+    pub fn keep_label(&self, label: Label) -> Option<Label> {
+        if !self.0.has_writer.load(Ordering::Relaxed) {
+            return Some(label);
+        }
+        match self.0.queue.offer(Job::Label(Box::new(label)))? {
+            Job::Label(label) => Some(*label),
+            _ => None,
+        }
+    }
+
+    /// The labels that are in the file; none when there is no file.
+    ///
+    /// # Errors
+    /// What kept them from being read.
+    pub fn labels(&self) -> Result<Vec<Label>, Fault> {
+        self.0.connections.read(labels::all).unwrap_or_else(|| Ok(Vec::new()))
     }
 
     /// Rises when answers were invalidated, here or by another process.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::fault::Fault;
 use super::row::Stored;
 use crate::key::Key;
+use crate::labels::Label;
 
 /// Answers beyond this are not kept on disk: the calls do not wait for it.
 pub const MOST_BYTES: usize = 64 << 20;
@@ -20,6 +21,7 @@ pub enum Job {
     Put(Box<Stored>),
     /// It was read, and is not to be evicted soon.
     Used(Key),
+    Label(Box<Label>),
     /// It is not to be read any more.
     Remove(Key),
     Order(Order, SyncSender<Result<u64, Fault>>),
@@ -57,10 +59,15 @@ pub struct Batch {
 impl Queue {
     /// False: there is too much already, it was left out.
     pub fn push(&self, job: Job) -> bool {
+        self.offer(job).is_none()
+    }
+
+    /// [`Self::push`] that gives back what was left out.
+    pub fn offer(&self, job: Job) -> Option<Job> {
         let bytes = weight(&job);
         let mut jobs = self.lock();
         if jobs.bytes + bytes > MOST_BYTES || jobs.closing {
-            return false;
+            return Some(job);
         }
         jobs.bytes += bytes;
         jobs.list.push_back(job);
@@ -69,7 +76,7 @@ impl Queue {
             drop(jobs);
             self.changed.notify_one();
         }
-        true
+        None
     }
 
     /// Orders something, after what waits already.
@@ -149,6 +156,7 @@ impl Queue {
 fn weight(job: &Job) -> usize {
     match job {
         Job::Put(stored) => stored.weight(),
+        Job::Label(label) => label.weight(),
         Job::Used(_) | Job::Remove(_) | Job::Order(..) => 64,
     }
 }

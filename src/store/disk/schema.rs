@@ -8,7 +8,7 @@ use super::fault::Fault;
 const APPLICATION: i32 = 0x6674_6867;
 
 /// Step n makes version n + 1 of version n. A step that was released is never changed again.
-const STEPS: [&str; 3] = [ENTRIES, LEDGER, BUDGET];
+const STEPS: [&str; 4] = [ENTRIES, LEDGER, BUDGET, LABELS];
 
 pub const VERSION: i32 = STEPS.len() as i32;
 
@@ -106,6 +106,35 @@ const BUDGET: &str = "
         until INTEGER NOT NULL,
         PRIMARY KEY (name, subject, owner, attempt)
     ) WITHOUT ROWID;
+";
+
+/// `at` is milliseconds since 1970, `prompt` a SHA-256, `features` and `scores` are JSON; money is decimal text, USD. `size`
+/// is what a row weighs (`labels.rs`), 'label bytes' in `meta` their sum.
+const LABELS: &str = "
+    CREATE TABLE labels (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL,
+        model TEXT NOT NULL,
+        rung TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        prompt BLOB NOT NULL,
+        features TEXT NOT NULL,
+        score REAL,
+        scores TEXT NOT NULL,
+        good REAL,
+        cost TEXT,
+        dear_cost TEXT,
+        overhead TEXT,
+        size INTEGER NOT NULL,
+        text TEXT
+    );
+    INSERT INTO meta VALUES ('label bytes', 0);
+    CREATE TRIGGER label_comes AFTER INSERT ON labels BEGIN
+        UPDATE meta SET value = value + new.size WHERE name = 'label bytes';
+    END;
+    CREATE TRIGGER label_goes AFTER DELETE ON labels BEGIN
+        UPDATE meta SET value = value - old.size WHERE name = 'label bytes';
+    END;
 ";
 
 /// What a file is, by its own word.

@@ -15,7 +15,7 @@ use super::file::{self, Identity};
 use super::invalidation::{self, Note, Recent, Sweep};
 use super::queue::{Batch, Job, Order};
 use super::steps::{immediately, in_steps};
-use super::{CLOCK_SLACK, PATIENCE, Shared, admin, books, budget, now, row};
+use super::{CLOCK_SLACK, PATIENCE, Shared, admin, books, budget, labels, now, row};
 use crate::ledger::Report;
 
 /// Sums are written, and other processes' invalidations read, this often.
@@ -161,7 +161,7 @@ impl Writer {
             None => place.insert(self.reopen()?),
         };
         if !self.writable {
-            let refused = jobs.iter().any(|job| matches!(job, Job::Put(_) | Job::Order(..)));
+            let refused = jobs.iter().any(|job| matches!(job, Job::Put(_) | Job::Label(_) | Job::Order(..)));
             self.follow(connection)?;
             return if refused { Err(Fault::ReadOnly) } else { Ok(()) };
         }
@@ -191,6 +191,7 @@ impl Writer {
             if let Ok(old) = file::connect(&moved) {
                 let _ = immediately(&mut opened.connection, |tables| books::salvage(tables, &old));
                 let _ = immediately(&mut opened.connection, |tables| budget::salvage(tables, &old));
+                let _ = immediately(&mut opened.connection, |tables| labels::salvage(tables, &old));
             }
             shared.note(&Fault::Corrupt(Some(moved)));
         }
@@ -213,6 +214,7 @@ impl Writer {
         let mut own = None;
         let mut sweeps = Vec::new();
         let mut done = Vec::new();
+        let mut has_labels = false;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         look_at_clock(&transaction, |fault| shared.note(&fault))?;
         // Before ours: those are done in memory already, and what was stored since then is to stay there.
@@ -221,6 +223,10 @@ impl Writer {
             match job {
                 Job::Put(stored) if self.recent.hides(stored) => {}
                 Job::Put(stored) => stored.write(&transaction, now)?,
+                Job::Label(label) => {
+                    labels::add(&transaction, label)?;
+                    has_labels = true;
+                }
                 Job::Used(key) => {
                     let mut statement = transaction.prepare_cached("UPDATE entry SET used = ?2 WHERE id = ?1")?;
                     statement.execute([row::id(namespace, key), now])?;
@@ -239,6 +245,9 @@ impl Writer {
                     }
                 }
             }
+        }
+        if has_labels {
+            labels::trim(&transaction, labels::MOST, shared.settings.most_label_bytes())?;
         }
         if *sums != Report::default() {
             books::add(&transaction, now / 1000, sums)?;
