@@ -345,7 +345,7 @@ class _Job:
         is_first = self.number not in _warned
         _warned.add(self.number)
         name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
-        lines = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        lines = _sayable("".join(traceback.format_exception(type(error), error, error.__traceback__)))
         _logger.log(logging.WARNING if is_first else logging.DEBUG, "%s (%s): %s", name, self.kind, lines)
         if is_first:
             hint = "hint: the logger 'farthing' has the traceback; later failures of it are logged at DEBUG"
@@ -385,6 +385,11 @@ def _said(error: BaseException) -> str:
     except Exception:
         text = "(its message cannot be read)"
     text = f"{type(error).__name__}: {text}"
+    return _sayable(text)
+
+
+def _sayable(text: str) -> str:
+    """Without lone surrogates: neither the core's texts nor a log file can have any."""
     return text.encode("utf-8", "replace").decode()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -38,12 +37,19 @@ def client(upstream: Upstream, cache: Cache | None) -> OpenAI:
     return OpenAI(base_url=upstream.url, api_key="k", max_retries=0, policy=Policy(cache=cache))
 
 
+WRITE = """
+import ast, sqlite3, sys
+row = ast.literal_eval(sys.argv[2])
+with sqlite3.connect(sys.argv[1], timeout=10) as tables:
+    names, marks = ", ".join(row), ", ".join("?" * len(row))
+    tables.execute(f"INSERT INTO labels ({names}) VALUES ({marks})", list(row.values()))
+tables.close()
+"""
+
+
 def write(path: Path, **changes: Any) -> None:
-    row = {**ROW, **changes}
-    with sqlite3.connect(path) as tables:
-        names, marks = ", ".join(row), ", ".join("?" * len(row))
-        tables.execute(f"INSERT INTO labels ({names}) VALUES ({marks})", list(row.values()))
-    tables.close()
+    """In a process of its own: a second SQLite in this one would take the locks of the first with it."""
+    subprocess.run([sys.executable, "-c", WRITE, str(path), ascii({**ROW, **changes})], check=True)
 
 
 def ask(one: OpenAI, text: str) -> None:
