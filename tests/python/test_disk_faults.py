@@ -474,12 +474,13 @@ def test_strict_raises_what_a_call_meets(face: Face, upstream: Upstream, path: P
 
 
 def test_an_old_file_is_brought_up(face: Face, upstream: Upstream, path: Path) -> None:
-    """A file of version 1, which had no ledger."""
+    """A file of version 1, which had no ledger and no labels."""
     filled(face, upstream, path)
-    sql(path, "DROP TABLE ledger", "DROP TABLE budget", "DROP TABLE reservation", "PRAGMA user_version = 1")
+    later = [f"DROP TABLE {table}" for table in ("ledger", "budget", "reservation", "labels")]
+    sql(path, *later, "DELETE FROM meta WHERE name = 'label bytes'", "PRAGMA user_version = 1")
     client, said = opened(face, upstream, path)
     assert said == []
     assert asked(face, client, seed=0) == ("hit", [])
     client.cache.flush()
-    assert sql(path, "PRAGMA user_version") == [[3]]
+    assert sql(path, "PRAGMA user_version") == [[4]]
     assert farthing.ledger.Savings.from_json(cli("report", path, "--json")).calls == 1
