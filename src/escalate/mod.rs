@@ -7,5 +7,6 @@ pub mod extract;
 pub mod judge;
 pub mod logprob;
 pub mod number;
+pub mod schema;
 pub mod similarity;
 pub mod strip;
