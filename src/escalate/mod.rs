@@ -10,3 +10,4 @@ pub mod number;
 pub mod schema;
 pub mod similarity;
 pub mod strip;
+pub mod structural;
