@@ -4,6 +4,7 @@
 
 mod budget;
 mod disk;
+mod escalate;
 mod evaluate;
 mod fallback;
 mod glance;
