@@ -132,7 +132,29 @@ fn cores_agree(one: &str, other: &str) -> bool {
     if let (Some((one, unit)), Some((other, others))) = (number::whole(one), number::whole(other)) {
         return one.is_same(&other) && units_agree(&unit, &others);
     }
-    normalised(one) == normalised(other)
+    match (literal(one), literal(other)) {
+        (None, None) => normalised(one) == normalised(other),
+        (one_literal, other_literal) => {
+            one_literal.unwrap_or_else(|| one.to_owned()) == other_literal.unwrap_or_else(|| other.to_owned())
+        }
+    }
+}
+
+/// A value as programs write it: in quotes, or a list or a record of such. Its case, spaces and punctuation count; the kind
+/// of quotes and the spaces after commas and colons do not. Quotes around the whole are taken off.
+fn literal(text: &str) -> Option<String> {
+    let text = text.trim();
+    let is_pair = |open: char, close: char| text.len() > 1 && text.starts_with(open) && text.ends_with(close);
+    for quote in ['"', '\''] {
+        if is_pair(quote, quote) {
+            return text.strip_prefix(quote)?.strip_suffix(quote).map(str::to_owned);
+        }
+    }
+    let has_quotes = text.contains(['"', '\'']);
+    if !has_quotes || !(text.starts_with(['[', '{', '(']) || text.ends_with([']', '}', ')'])) {
+        return None;
+    }
+    Some(text.replace('"', "'").replace(", ", ",").replace(": ", ":"))
 }
 
 /// A unit that only one names is no contradiction, unless it counts.
