@@ -23,13 +23,14 @@ use super::{Money, Usage};
 /// 1e-12 USD a token; None = not in the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct Rates {
-    input: Option<u64>,
-    output: Option<u64>,
-    cached: Option<u64>,
-    cache_write: Option<u64>,
-    audio_input: Option<u64>,
-    audio_output: Option<u64>,
+pub struct Rates {
+    pub input: Option<u64>,
+    pub output: Option<u64>,
+    /// Of input that the provider has in its cache.
+    pub cached: Option<u64>,
+    pub cache_write: Option<u64>,
+    pub audio_input: Option<u64>,
+    pub audio_output: Option<u64>,
 }
 
 impl Rates {
@@ -148,6 +149,17 @@ impl PriceTable {
     /// At the user's own price only.
     pub fn charge_own(&self, model: &str, usage: &Usage) -> Option<Money> {
         self.own.get(model)?.rates.charge(usage)
+    }
+
+    /// The standard rates of a model for prompts of a usual size, to compare models by. `names`: of the model, the best
+    /// known first. None: the price is unknown.
+    pub fn rates(&self, url: &str, names: &[&str], unix_seconds: i64) -> Option<Rates> {
+        if let Some(own) = names.iter().find_map(|name| self.own.get(*name)) {
+            return Some(own.rates);
+        }
+        let provider = hosts::provider(url)?;
+        let model = provider.model_id(names.first()?);
+        book::bundled().period(provider.name, &model, unix_seconds)?.rates(Tier::Standard, 0).copied()
     }
 
     /// The most that an attempt can cost which takes in `prompt` tokens of text and puts out `output`, whichever price turns
