@@ -4,7 +4,7 @@
 //! answers rather than to catch all bad ones; what each can and cannot see is said where it is.
 
 pub mod code;
-mod language;
+pub mod language;
 mod refusal;
 mod repetition;
 mod restated;

@@ -153,8 +153,8 @@ fn script(c: char) -> Option<usize> {
     })
 }
 
-/// The commonest words of languages in Latin script.
-const WORDS: [&[&str]; 8] = [
+/// The commonest words of languages in Latin script, in the order of [`CODES`].
+pub const WORDS: [&[&str]; 8] = [
     &[
         "the", "and", "of", "to", "is", "in", "that", "it", "for", "with", "as", "are", "this", "be", "you", "or",
         "by", "not",
@@ -185,6 +185,33 @@ const WORDS: [&[&str]; 8] = [
         "który", "po",
     ],
 ];
+
+/// Of the languages of [`WORDS`] (ISO 639-1).
+pub const CODES: [&str; 8] = ["en", "de", "fr", "es", "it", "pt", "nl", "pl"];
+/// Of the scripts that [`script`] tells apart; Latin and the rest have none.
+const SCRIPTS: [&str; 11] =
+    ["", "greek", "cyrillic", "hebrew", "arabic", "devanagari", "indic", "thai", "han", "hangul", ""];
+
+/// The language of a text, or its script where that is not Latin; "" = not known. `counts`: how many of its `words` are
+/// in each list of [`WORDS`]. Looks at the beginning of the text only.
+pub fn name(text: &str, counts: &[u32; WORDS.len()], words: u32) -> &'static str {
+    const LEAST: usize = 4;
+    const BYTES: usize = 2048;
+    if !text.is_ascii() {
+        let scripts = Scripts::of(&text[..text.floor_char_boundary(BYTES)]);
+        let all: usize = scripts.counts.iter().sum();
+        let main = (0..SCRIPTS.len()).find(|script| all >= LEAST && 2 * scripts.counts[*script] > all);
+        match main {
+            Some(LATIN) => {}
+            Some(script) => return SCRIPTS[script],
+            None => return "",
+        }
+    }
+    let best = (0..counts.len()).max_by_key(|language| counts[*language]).unwrap_or_default();
+    let is_alone = (0..counts.len()).all(|other| other == best || 3 * counts[other] <= 2 * counts[best]);
+    let is_known = counts[best] >= 2 && 5 * u64::from(counts[best]) >= u64::from(words) && is_alone;
+    if is_known { CODES[best] } else { "" }
+}
 
 /// How many of a text's words are of each language, and how many words it has.
 fn profile(text: &str) -> ([usize; WORDS.len()], usize) {
