@@ -7,6 +7,7 @@
 
 pub mod affinity;
 pub mod classify;
+mod condition;
 pub mod features;
 pub mod gates;
 pub mod learned;
