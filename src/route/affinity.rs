@@ -94,9 +94,7 @@ fn hashes(question: &Question, scope: &[u8]) -> Vec<Hash> {
     let mut hasher = Sha256::new_with_prefix(b"messages");
     part(&mut hasher, scope);
     // Where a message says it, it is hashed with the messages: one that comes later must not change the beginning.
-    let is_said = |message: &Value| {
-        matches!(message.get("role").and_then(Value::as_str), Some("system" | "developer"))
-    };
+    let is_said = |message: &Value| matches!(message.get("role").and_then(Value::as_str), Some("system" | "developer"));
     let apart = if question.messages.iter().any(is_said) { "" } else { question.system.as_str() };
     part(&mut hasher, apart.as_bytes());
     hasher.update((question.tools.len() as u64).to_le_bytes());
@@ -174,9 +172,9 @@ fn object(hasher: &mut Sha256, map: &Map<String, Value>, kind: Kind) {
 fn only_text(content: &Value) -> Option<&str> {
     let [part] = content.as_array()?.as_slice() else { return None };
     let part = part.as_object()?;
-    let mut others = part.iter().filter(|(name, value)| {
-        !matches!(name.as_str(), "type" | "text" | "cache_control") && !value.is_null()
-    });
+    let mut others = part
+        .iter()
+        .filter(|(name, value)| !matches!(name.as_str(), "type" | "text" | "cache_control") && !value.is_null());
     let is_text = matches!(part.get("type")?.as_str()?, "text" | "input_text");
     part.get("text")?.as_str().filter(|_| is_text && others.next().is_none())
 }

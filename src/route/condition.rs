@@ -97,18 +97,22 @@ impl Compiled {
 
 fn test(name: &str, value: &Value) -> Result<Test, String> {
     if name == "language" {
-        let text = value.as_str().ok_or_else(|| format!("when: language is no text: {value}\nhint: \"en\", \"!= en\""))?;
+        let text =
+            value.as_str().ok_or_else(|| format!("when: language is no text: {value}\nhint: \"en\", \"!= en\""))?;
         let (is_wanted, rest) = match text.trim().strip_prefix("!=") {
             Some(rest) => (false, rest),
             None => (true, text.trim().trim_start_matches('=')),
         };
         return Ok(Test::Language { name: rest.trim().to_owned(), is_wanted });
     }
-    let at = COUNTS.iter().position(|known| *known == name).ok_or_else(|| {
-        format!("when: unknown count: {name:?}\nhint: known are {}, language", COUNTS.join(", "))
-    })?;
+    let at = COUNTS
+        .iter()
+        .position(|known| *known == name)
+        .ok_or_else(|| format!("when: unknown count: {name:?}\nhint: known are {}, language", COUNTS.join(", ")))?;
     let wrong = || {
-        format!("when: {name} is no condition: {value}\nhint: a whole number after <, <=, =, !=, >= or >, as in \">= 2\"")
+        format!(
+            "when: {name} is no condition: {value}\nhint: a whole number after <, <=, =, !=, >= or >, as in \">= 2\""
+        )
     };
     let (comparison, limit) = match value {
         Value::Bool(flag) => (Comparison::Equal, u64::from(*flag)),

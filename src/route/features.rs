@@ -123,8 +123,7 @@ pub fn scan(text: &str, around: &Surroundings) -> Scan {
             }
             counts.words += 1;
             letters += (at - start) as u32;
-            counts.identifiers +=
-                u32::from(has_line || changes > 0 || bytes.get(at) == Some(&b'(') && at - start > 1);
+            counts.identifiers += u32::from(has_line || changes > 0 || bytes.get(at) == Some(&b'(') && at - start > 1);
             let word = known.of(hash);
             count_marks(&mut counts, word.marks);
             if word.languages != 0 {

@@ -12,5 +12,6 @@ pub mod features;
 pub mod gates;
 pub mod learned;
 pub mod look;
+mod reply;
 pub mod rules;
 pub mod words;

@@ -82,7 +82,8 @@ impl Rules {
         if tiers.is_empty() {
             return Err("rules: there are no tiers\nhint: name at least one".to_owned());
         }
-        let when = config.when.iter().map(|condition| Compiled::new(condition, tiers)).collect::<Result<Vec<_>, _>>()?;
+        let when =
+            config.when.iter().map(|condition| Compiled::new(condition, tiers)).collect::<Result<Vec<_>, _>>()?;
         let named = |name: &str| tiers.iter().position(|tier| tier == name).filter(|_| when.is_empty());
         let known = WellKnown { trivial: named("trivial"), code: named("code"), reasoning: named("reasoning") };
         let (scale, borders) = scale(config, tiers, &known, &when)?;
@@ -135,9 +136,10 @@ impl Rules {
 fn weights(config: &RulesConfig) -> Result<[f32; COUNT], String> {
     let mut weights = WEIGHTS;
     for (name, weight) in &config.weights {
-        let at = NAMES.iter().position(|known| known == name).ok_or_else(|| {
-            format!("weights: unknown feature: {name:?}\nhint: known are {}", NAMES.join(", "))
-        })?;
+        let at = NAMES
+            .iter()
+            .position(|known| known == name)
+            .ok_or_else(|| format!("weights: unknown feature: {name:?}\nhint: known are {}", NAMES.join(", ")))?;
         if !(weight.abs() <= 1e6) {
             return Err(format!("weights: {name} is out of range: {weight}\nhint: usual weights are from -1 to 1"));
         }

@@ -70,6 +70,14 @@ impl Vocabulary {
         TokenCount { tokens, estimated: cuts > 0 }
     }
 
+    /// The number of the one token that a short text is; None: it is several, or the vocabulary is not in this build.
+    pub fn token(self, text: &str) -> Option<u32> {
+        match tiktoken::get_encoding(self.name())?.encode(text).as_slice() {
+            [token] => Some(*token),
+            _ => None,
+        }
+    }
+
     /// The tokens themselves, and back; for tests.
     #[doc(hidden)]
     pub fn round_trip(self, text: &str) -> (usize, Cow<'static, str>) {
