@@ -12,6 +12,7 @@ mod key;
 mod ledger;
 mod price;
 mod question;
+mod route;
 mod single_flight;
 mod stream;
 mod tokens;
