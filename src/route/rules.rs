@@ -37,7 +37,8 @@ pub struct RulesConfig {
     /// In place of those that are built in, by the names of `features::NAMES`.
     pub weights: BTreeMap<String, f64>,
     /// Difficulties at which the next tier begins: ascending, 0 to 1, one fewer than there are tiers. Empty: equal parts,
-    /// without the tiers `trivial` and `code`, which are reached by their conditions.
+    /// without the tiers `trivial` and `code`, which are reached by their conditions; a tier `reasoning` begins at 0.65 or
+    /// above.
     pub thresholds: Vec<f64>,
     /// The first that holds decides. They replace the conditions of the well-known names.
     pub when: Vec<Condition>,
@@ -148,6 +149,10 @@ fn weights(config: &RulesConfig) -> Result<[f32; COUNT], String> {
     Ok(weights)
 }
 
+/// Most prompts are of a difficulty around 0.5; a tier with a condition of its own is reached by difficulty only where that
+/// is clearly above.
+const REASONING_FROM: f64 = 0.65;
+
 /// The tiers on the scale, and the borders between them.
 fn scale(
     config: &RulesConfig,
@@ -167,7 +172,12 @@ fn scale(
             scale = (0..tiers.len()).collect();
         }
         let parts = scale.len();
-        return Ok((scale, (1..parts).map(|part| part as f64 / parts as f64).collect()));
+        let border = |part: usize| {
+            let equal = part as f64 / parts as f64;
+            if known.reasoning == Some(scale[part]) { equal.max(REASONING_FROM) } else { equal }
+        };
+        let borders = (1..parts).map(border).collect();
+        return Ok((scale, borders));
     }
     if borders.len() + 1 != tiers.len() {
         return Err(format!(
