@@ -141,7 +141,7 @@ fn weights(config: &RulesConfig) -> Result<[f32; COUNT], String> {
             .iter()
             .position(|known| known == name)
             .ok_or_else(|| format!("weights: unknown feature: {name:?}\nhint: known are {}", NAMES.join(", ")))?;
-        if !(weight.abs() <= 1e6) {
+        if weight.is_nan() || weight.abs() > 1e6 {
             return Err(format!("weights: {name} is out of range: {weight}\nhint: usual weights are from -1 to 1"));
         }
         weights[at] = *weight as f32;
@@ -172,11 +172,16 @@ fn scale(
             scale = (0..tiers.len()).collect();
         }
         let parts = scale.len();
-        let border = |part: usize| {
-            let equal = part as f64 / parts as f64;
-            if known.reasoning == Some(scale[part]) { equal.max(REASONING_FROM) } else { equal }
-        };
-        let borders = (1..parts).map(border).collect();
+        let mut borders = Vec::with_capacity(parts);
+        let mut from: f64 = 0.0;
+        for (part, tier) in scale.iter().enumerate().skip(1) {
+            // Never below the border before it, wherever that was moved to.
+            from = from.max(part as f64 / parts as f64);
+            if known.reasoning == Some(*tier) {
+                from = from.max(REASONING_FROM);
+            }
+            borders.push(from);
+        }
         return Ok((scale, borders));
     }
     if borders.len() + 1 != tiers.len() {
