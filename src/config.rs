@@ -1,6 +1,6 @@
 //! The policy as the core sees it. Python checks what users write; this only reads the checked form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use crate::context::Mode;
 use crate::error::{Error, Result};
+use crate::route::affinity;
+use crate::route::classify::Classifier;
+use crate::route::rules::RulesConfig;
 
 /// Written by `Policy.to_core()`.
 #[derive(Clone, Debug, Deserialize)]
@@ -29,6 +32,80 @@ pub struct Config {
     /// It names functions of the user's, as "hook:NUMBER".
     #[serde(skip)]
     pub has_hooks: bool,
+    #[serde(default)]
+    pub route: Option<RouteConfig>,
+    #[serde(default)]
+    pub escalate: Option<EscalateConfig>,
+}
+
+/// Which model a call goes to. Functions of the user's stand as "hook:NUMBER".
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// Name, model or alias; from cheap to dear.
+    pub tiers: Vec<(String, String)>,
+    pub default: String,
+    pub by: Vec<String>,
+    /// 0 to 1: below it, the next of `by` is asked.
+    pub confidence: f64,
+    pub rules: RulesConfig,
+    pub llm: Option<Classifier>,
+    pub learned: Option<serde_json::Value>,
+    pub affinity: affinity::Mode,
+    /// Seconds.
+    pub affinity_ttl: f64,
+    /// Seconds that a function, or the asked model, may take.
+    pub timeout: f64,
+    pub baseline: Option<String>,
+}
+
+/// When an answer is good enough, and who is asked when it is not.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EscalateConfig {
+    pub ladder: Vec<String>,
+    pub thresholds: Option<Vec<f64>>,
+    /// With weights.
+    pub scorers: Vec<(String, f64)>,
+    pub judge: Option<JudgeConfig>,
+    pub agreement: Option<AgreementConfig>,
+    /// Seconds that a function, a judge or another answer may take.
+    pub timeout: f64,
+    /// Seconds.
+    pub deadline: Option<f64>,
+    /// USD, decimal text.
+    pub max_cost: Option<String>,
+    /// By rung; "" = all others.
+    pub calibration: BTreeMap<String, RungCalibration>,
+    /// Share of the accepted drafts, 0 to 1.
+    pub shadow: f64,
+    /// "features", "text", "off".
+    pub labels: String,
+    pub baseline: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeConfig {
+    pub model: String,
+    pub rubric: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgreementConfig {
+    pub models: Vec<String>,
+    pub samples: usize,
+    pub compare: Option<String>,
+}
+
+/// What `farthing calibrate` found for a rung.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct RungCalibration {
+    /// Scores and P(good), both rising.
+    pub points: Vec<(f64, f64)>,
+    /// Of P(good).
+    pub threshold: Option<f64>,
 }
 
 /// What an upstream may be given to do. Its keys and headers stay where requests are made.
@@ -126,6 +203,20 @@ pub struct ModelConfig {
     /// Tokens of an answer.
     #[serde(default)]
     pub max_output: Option<u64>,
+    /// Tokens of prompt and answer.
+    #[serde(default)]
+    pub context: Option<u64>,
+    #[serde(default)]
+    pub can: BTreeSet<String>,
+    #[serde(default)]
+    pub cannot: BTreeSet<String>,
+}
+
+impl ModelConfig {
+    /// Whether it says what the model can do, and not only what it costs.
+    pub fn is_about_abilities(&self) -> bool {
+        self.context.is_some() || !self.can.is_empty() || !self.cannot.is_empty()
+    }
 }
 
 impl Config {

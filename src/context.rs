@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::hooks::Hooks;
-use crate::ledger::{Books, Purpose};
+use crate::ledger::{Books, Money, Purpose};
 use crate::patience::{Limits, Patience};
 use crate::receipt::Receipt;
 use crate::upstream::Sender;
@@ -86,6 +86,17 @@ impl Drop for Running {
     }
 }
 
+/// What one call asks of the stages that choose a model.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// A good answer, to compare with.
+    pub reference: Option<String>,
+    /// After it, no further model is asked.
+    pub deadline: Option<Duration>,
+    /// Beyond it, no further model is asked.
+    pub max_cost: Option<Money>,
+}
+
 /// One call's surroundings.
 #[derive(Clone)]
 pub struct Context {
@@ -105,6 +116,8 @@ pub struct Context {
     /// How old an answer may be, and how long a stored one lives; None = what the policy says.
     pub ttl: Option<Duration>,
     pub tag: Option<Arc<str>>,
+    /// None = what the policy says. A call with wishes shares no work with others.
+    pub wishes: Option<Arc<Wishes>>,
     /// The caller has looked for the answer on disk, just now.
     pub looked_on_disk: bool,
     /// The event loop that the caller waits on, by a number; None = it blocks a thread, and whatever loop may be on it.

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use futures_util::StreamExt;
 
 use crate::budget::{Budgets, Keeper, Rule};
-use crate::config::{CacheConfig, Config};
+use crate::config::{CacheConfig, Config, ModelConfig};
 use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response};
@@ -17,7 +17,11 @@ use crate::key::Scope;
 use crate::labels::Labels;
 use crate::ledger::{Books, Ledger, ModelPrice, PriceTable};
 use crate::pipeline::Pipeline;
+use crate::route::gates::Capabilities;
 use crate::stages::cache::CacheStage;
+use crate::stages::escalate::EscalateStage;
+use crate::stages::escalate::ladder::Ladder;
+use crate::stages::route::RouteStage;
 use crate::store::disk::gate::Gate;
 use crate::store::disk::{DiskStore, Settings};
 use crate::store::memory::MemoryStore;
@@ -87,7 +91,13 @@ impl Engine {
         cache.keep_apart(by_tag, by_client);
         let states = States::new(&config.upstreams, &config.fallback.unwrap_or_default());
         let upstream = Upstream::new(Arc::clone(&prices), states, budgets.clone());
-        let pipeline = Pipeline::new(Arc::clone(&cache), upstream);
+        let capabilities = |name: &str| capabilities(&config.models, &config.aliases, name);
+        let route = config.route.as_ref().map(|route| RouteStage::new(route, capabilities, Arc::clone(&prices)));
+        let escalate = config.escalate.as_ref().map(|escalate| {
+            let ladder = Ladder::new(escalate, capabilities)?;
+            Ok::<_, Error>(EscalateStage::new(ladder, Arc::clone(&prices), Arc::clone(&labels)))
+        });
+        let pipeline = Pipeline::new(Arc::clone(&cache), route.transpose()?, escalate.transpose()?, upstream);
         Ok(Self {
             aliases: config.aliases,
             prices,
@@ -193,6 +203,18 @@ impl Engine {
         }
         Ok(response)
     }
+}
+
+/// What a model can do; an alias has what is said of it, or of its model.
+fn capabilities(
+    models: &BTreeMap<String, ModelConfig>,
+    aliases: &BTreeMap<String, String>,
+    name: &str,
+) -> Capabilities {
+    let said = [Some(name), aliases.get(name).map(String::as_str)];
+    let said = said.into_iter().flatten().find_map(|name| models.get(name).filter(|model| model.is_about_abilities()));
+    said.map(|model| Capabilities { can: model.can.clone(), cannot: model.cannot.clone(), context: model.context })
+        .unwrap_or_default()
 }
 
 /// The cache stage, and whose answers its keys tell apart.

@@ -87,6 +87,12 @@ impl Request {
         Self { endpoint, url, headers, body, fields: fields.into(), key: Some(key) }
     }
 
+    /// A request of farthing's own, which is never stored.
+    pub fn unkeyed(endpoint: Endpoint, url: Arc<str>, headers: Arc<HeaderMap>, body: Bytes) -> Self {
+        let fields = scan(&body, &[], &mut Encoder::default()).unwrap_or_default();
+        Self { endpoint, url, headers, body, fields: fields.into(), key: None }
+    }
+
     pub fn key(&self) -> Option<Key> {
         self.key
     }

@@ -51,6 +51,8 @@ pub struct Attempt {
     pub completion_tokens: u64,
     /// None = unknown: no price, or no answer that says what was used.
     pub cost: Option<Money>,
+    /// The stage whose own question it was; None = it may be the answer.
+    pub stage: Option<&'static str>,
 }
 
 impl Attempt {
@@ -65,6 +67,7 @@ impl Attempt {
             prompt_tokens: 0,
             completion_tokens: 0,
             cost: None,
+            stage: None,
         }
     }
 }
@@ -160,6 +163,15 @@ impl Facts {
             None => self.cost,
             Some(decisions) if decisions.has_unknown => None,
             Some(decisions) => self.cost.map(|cost| cost + decisions.overhead),
+        }
+    }
+
+    /// USD that the call cost less than without farthing, after what farthing spent on it; None = a price is unknown.
+    pub fn net_saved(&self) -> Option<Money> {
+        match &self.decisions {
+            None => self.saved,
+            Some(decisions) if decisions.has_unknown => None,
+            Some(decisions) => self.saved.map(|saved| saved - decisions.overhead),
         }
     }
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .budget import BudgetLine
     from .call_options import options
     from .client import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI, savings, wrap
+    from .escalate_policy import Agreement, Escalate, Judge
     from .exceptions import (
         BudgetExceeded,
         CacheError,
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from .labels import Label
     from .ledger import Savings
     from .policy import Budget, Cache, ModelPrice, Policy
-    from .receipts import Attempt, Receipt, receipt
+    from .receipts import Attempt, Receipt, Routed, Rung, receipt
+    from .route_policy import Classifier, Route, Rules
     from .tokens import TokenCount, count_tokens
     from .upstream_policy import Adapt, Alias, Breaker, Fallback, Hedge, Timeouts, Upstream
 
 __all__ = [
     "Adapt",
+    "Agreement",
     "Alias",
     "AsyncAzureOpenAI",
     "AsyncOpenAI",
@@ -45,12 +48,15 @@ __all__ = [
     "BudgetLine",
     "Cache",
     "CacheError",
+    "Classifier",
     "DataError",
     "Draft",
+    "Escalate",
     "Fallback",
     "FarthingError",
     "FarthingWarning",
     "Hedge",
+    "Judge",
     "Label",
     "LocalModelsError",
     "ModelPrice",
@@ -59,7 +65,11 @@ __all__ = [
     "Policy",
     "PolicyError",
     "Receipt",
+    "Route",
     "RouteRequest",
+    "Routed",
+    "Rules",
+    "Rung",
     "Savings",
     "Timeouts",
     "TokenCount",
@@ -76,6 +86,7 @@ __all__ = [
 _HOMES = {
     "client": ("AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"),
     "budget": ("BudgetLine",),
+    "escalate_policy": ("Agreement", "Escalate", "Judge"),
     "exceptions": (
         "BudgetExceeded",
         "CacheError",
@@ -92,7 +103,8 @@ _HOMES = {
     "labels": ("Label",),
     "ledger": ("Savings",),
     "policy": ("Budget", "Cache", "ModelPrice", "Policy"),
-    "receipts": ("Attempt", "Receipt", "receipt"),
+    "receipts": ("Attempt", "Receipt", "Routed", "Rung", "receipt"),
+    "route_policy": ("Classifier", "Route", "Rules"),
     "tokens": ("TokenCount", "count_tokens"),
     "upstream_policy": ("Adapt", "Alias", "Breaker", "Fallback", "Hedge", "Timeouts", "Upstream"),
 }

@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import CoroutineType, TracebackType
 from typing import Any, Literal, NoReturn, TypeVar, cast, get_args
 
 import openai
 
-from .checks import Bad, nearest, one_of, seconds, shown, text
+from .checks import Bad, digits, nearest, one_of, seconds, shown, text, usd
 from .exceptions import OptionsError, explain
 
 __all__ = ["NONE", "Mode", "Options", "current", "from_headers", "merge", "options", "sample_text"]
@@ -26,11 +27,17 @@ __all__ = ["NONE", "Mode", "Options", "current", "from_headers", "merge", "optio
 Mode = Literal["on", "off", "read_only", "write_only", "refresh"]
 MODES: tuple[str, ...] = get_args(Mode)
 PREFIX = "x-farthing-"
-HEADERS = tuple(PREFIX + name for name in ("cache", "ttl", "tag", "sample"))
+HEADERS = tuple(PREFIX + name for name in ("cache", "ttl", "tag", "sample", "deadline", "max-cost"))
 
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _reference(value: object, key: str) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise Bad(f"{key} must be a text: a known good answer", shown(value))
 
 
 def _sample(value: object, key: str) -> int | str:
@@ -56,18 +63,38 @@ class Options:
         ttl: seconds that an answer stored by these calls lasts, > 0.
         tag: a name for the bill and for `client.cache.invalidate(tag=...)`.
         sample: part of the cache key: equal requests with different samples get answers of their own.
+        reference: a known good answer, for the scorers of `[escalate]`.
+        deadline: seconds after which no further model of the ladder is asked.
+        max_cost: USD, decimal text; a further model that may cost more is not asked.
     """
 
     mode: Mode | None = None
     ttl: float | None = None
     tag: str | None = None
     sample: int | str | None = None
+    reference: str | None = None
+    deadline: float | None = None
+    max_cost: str | None = None
     # What held outside, for the way out. In the value rather than in the context manager, which one decorated function
     # shares between all its threads and tasks.
     _outer: Options | None = field(default=None, repr=False, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Options, (self.mode, self.ttl, self.tag, self.sample)
+        return Options, (
+            self.mode,
+            self.ttl,
+            self.tag,
+            self.sample,
+            self.reference,
+            self.deadline,
+            self.max_cost,
+        )
+
+    @property
+    def wishes(self) -> tuple[str | None, float | None, str | None] | None:
+        """What is asked of the stages that choose a model; None = nothing."""
+        wishes = (self.reference, self.deadline, self.max_cost)
+        return None if wishes == (None, None, None) else wishes
 
 
 NONE = Options()
@@ -88,6 +115,9 @@ def merge(outer: Options, inner: Options | None) -> Options:
         outer.ttl if inner.ttl is None else inner.ttl,
         outer.tag if inner.tag is None else inner.tag,
         outer.sample if inner.sample is None else inner.sample,
+        outer.reference if inner.reference is None else inner.reference,
+        outer.deadline if inner.deadline is None else inner.deadline,
+        outer.max_cost if inner.max_cost is None else inner.max_cost,
     )
 
 
@@ -110,6 +140,10 @@ class options:
         ttl: seconds, > 0, at most 100 years, or a text ("30m", "1h", "7d"); None = as outside.
         tag: 1 to 128 printable characters; None = as outside.
         sample: a whole number (64 bits) or 1 to 128 printable characters; None = as outside. 3 and "3" are two samples.
+        reference: a known good answer, for the scorers of `[escalate]` (pytest evaluations); None = as outside.
+        deadline: seconds, > 0, or a text; after it no further model of the ladder is asked, and the best draft so far is
+            the answer; None = as outside.
+        max_cost: USD; a further model that may cost more than what is left is not asked; None = as outside.
 
     Raises:
         OptionsError: a value that is not one of these; a generator function or a class to decorate.
@@ -124,8 +158,23 @@ class options:
         ttl: float | str | None = None,
         tag: str | None = None,
         sample: int | str | None = None,
+        reference: str | None = None,
+        deadline: float | str | None = None,
+        max_cost: float | str | Decimal | None = None,
     ) -> None:
-        self._options = _checked(cache, ttl, tag, sample, "", "farthing.options()")
+        self._options = _checked(
+            {
+                "cache": cache,
+                "ttl": ttl,
+                "tag": tag,
+                "sample": sample,
+                "reference": reference,
+                "deadline": deadline,
+                "max_cost": max_cost,
+            },
+            "",
+            "farthing.options()",
+        )
 
     def __enter__(self) -> Options:
         outer = _CURRENT.get()
@@ -175,7 +224,7 @@ class options:
 def from_headers(headers: Mapping[str, str]) -> Options | None:
     """The options in the x-farthing-* headers of a request; None when there are none.
 
-    Names in any case: x-farthing-cache, -ttl, -tag, -sample, with the values of `options`; a sample of digits is a
+    Names in any case: x-farthing-cache, -ttl, -tag, -sample, -deadline, -max-cost, with the values of `options`; a sample of digits is a
     number, so that the header `3` and `options(sample=3)` are one sample. A header is the nearest word: it wins over
     the context (`merge(current(), from_headers(...))`).
 
@@ -190,13 +239,13 @@ def from_headers(headers: Mapping[str, str]) -> Options | None:
             continue
         if lower not in HEADERS:
             _unknown(lower)
-        found[lower.removeprefix(PREFIX)] = value.strip() if isinstance(value, str) else value
+        found[lower.removeprefix(PREFIX).replace("-", "_")] = value.strip() if isinstance(value, str) else value
     if not found:
         return None
     sample = found.get("sample")
     if isinstance(sample, str) and _WHOLE.fullmatch(sample):
-        sample = int(sample)
-    return _checked(found.get("cache"), found.get("ttl"), found.get("tag"), sample, PREFIX, "the request's headers")
+        found["sample"] = int(sample)
+    return _checked(found, PREFIX, "the request's headers")
 
 
 def _unknown(name: str) -> NoReturn:
@@ -205,13 +254,20 @@ def _unknown(name: str) -> NoReturn:
     raise OptionsError(explain("unknown header", where="the request's headers", value=shown(name)[1:-1], hint=hint))
 
 
-def _checked(cache: object, ttl: object, tag: object, sample: object, prefix: str, where: str) -> Options:
+def _checked(found: Mapping[str, object], prefix: str, where: str) -> Options:
+    def value(name: str, check: Callable[[Any, str], Any]) -> Any:
+        given = found.get(name)
+        return None if given is None else check(given, prefix + (name.replace("_", "-") if prefix else name))
+
     try:
         return Options(
-            None if cache is None else cast(Mode, one_of(cache, MODES, f"{prefix}cache")),
-            None if ttl is None else seconds(ttl, f"{prefix}ttl"),
-            None if tag is None else text(tag, f"{prefix}tag"),
-            None if sample is None else _sample(sample, f"{prefix}sample"),
+            value("cache", lambda given, key: one_of(given, MODES, key)),
+            value("ttl", seconds),
+            value("tag", text),
+            value("sample", _sample),
+            value("reference", _reference),
+            value("deadline", seconds),
+            value("max_cost", lambda given, key: digits(usd(given, key))),
         )
     except Bad as bad:
         raise OptionsError(bad.message(where)) from None

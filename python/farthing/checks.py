@@ -24,6 +24,7 @@ __all__ = [
     "headers",
     "names",
     "nearest",
+    "number",
     "one_of",
     "path",
     "price",
@@ -159,6 +160,15 @@ def path(value: object, key: str) -> str:
         raise Bad(f"{key} must be the path of a file, in UTF-8", shown(given)) from None
     # Absolute, so that a change of the working directory (or a child with another one) does not mean another file.
     return os.path.abspath(os.path.expanduser(given))
+
+
+def number(value: object) -> float | None:
+    """A finite number as a float; None when it is none."""
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            found = float(value)
+            return found if found - found == 0 else None
+    return None
 
 
 def flag(value: object, key: str) -> bool:

@@ -132,12 +132,15 @@ def stage(cls: type[Part]) -> dict[str, Any]:
     return {"part": cls} | check(lambda v, key: None if v is None or v is False else part(cls, v, key))
 
 
-def plain(value: object) -> object:
-    """What JSON takes of a part and what is in it."""
+def plain(value: object, but: tuple[str, ...] = (), *, shown: bool = False) -> object:
+    """What JSON takes of a part and what is in it, without the fields `but`; `shown`: functions by their names."""
     if isinstance(value, Part):
-        return {f.name: plain(getattr(value, f.name)) for f in _fields(type(value))}
+        kept = (f.name for f in _fields(type(value)) if f.name not in but)
+        return {name: plain(getattr(value, name), shown=shown) for name in kept}
     if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
+        return {name: plain(item, shown=shown) for name, item in value.items()}
     if isinstance(value, tuple):
-        return [plain(item) for item in value]
+        return [plain(item, shown=shown) for item in value]
+    if shown and callable(value):
+        return getattr(value, "__qualname__", type(value).__qualname__)
     return checks.digits(value) if isinstance(value, Decimal) else value

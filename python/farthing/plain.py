@@ -191,6 +191,8 @@ class PlainCall:
             options = merge(merge(current(), default), given)
         packed = None
         if options is not NONE:
+            if options.wishes is not None:
+                return False
             packed = (options.mode, options.ttl, sample_text(options.sample), options.tag)
         self.found = self.place.look(arguments, self.slot, self.raw, packed, notes)
         return self.found is not None

@@ -28,12 +28,22 @@ from .exceptions import PolicyError, explain
 from .parts import Part, check, dotted, or_none, part, plain, reported, stage, table
 
 if TYPE_CHECKING:
+    from .escalate_policy import Escalate
+    from .route_policy import Route
     from .upstream_policy import Alias, Fallback, Upstream
 
 __all__ = ["Budget", "Cache", "Mode", "ModelPrice", "Policy"]
 
 ENV = "FARTHING_POLICY"
 _PRICES = ("input", "output", "cached_input", "cache_write")
+
+
+_ABILITIES = ("images", "audio", "files", "tools", "json_schema")
+
+
+def _abilities(value: object, key: str) -> tuple[str, ...]:
+    listed = checks.names((value,) if isinstance(value, str) else value, key)
+    return tuple(sorted(one_of(name, _ABILITIES, key) for name in listed))
 
 
 def _mode(value: object, key: str) -> str:
@@ -85,6 +95,22 @@ def _fallback(value: object, key: str) -> Fallback | None:
     from .upstream_policy import Fallback
 
     return part(Fallback, value, key)
+
+
+def _route(value: object, key: str) -> Route | None:
+    if value is None or value is False:
+        return None
+    from .route_policy import Route
+
+    return part(Route, value, key)
+
+
+def _escalate(value: object, key: str) -> Escalate | None:
+    if value is None or value is False:
+        return None
+    from .escalate_policy import Escalate
+
+    return part(Escalate, value, key)
 
 
 def _model_of(alias: str | Alias) -> str:
@@ -157,6 +183,8 @@ class ModelPrice(Part):
         upstream: where the model is, a name in `upstreams`; None = the client's own.
         fallback: models or aliases that are asked in this order when this one cannot answer.
         max_output: the most tokens of an answer, >= 1, for budgets; None = what farthing's table says, if anything.
+        context: tokens of prompt and answer together that the model takes, >= 1, for routing; None = enough.
+        can, cannot: what it is able to do, for routing: "images", "audio", "files", "tools", "json_schema".
 
     Raises:
         PolicyError: not a number, not finite, out of range, or more than 6 decimals; one of `input` and `output` alone
@@ -171,6 +199,9 @@ class ModelPrice(Part):
     upstream: str | None = field(default=None, metadata=check(or_none(checks.text)))
     fallback: tuple[str, ...] = field(default=(), metadata=check(checks.names))
     max_output: int | None = field(default=None, metadata=check(or_none(checks.tokens)))
+    context: int | None = field(default=None, metadata=check(or_none(checks.tokens)))
+    can: tuple[str, ...] = field(default=(), metadata=check(_abilities))
+    cannot: tuple[str, ...] = field(default=(), metadata=check(_abilities))
 
     @classmethod
     def agree(cls, values: Mapping[str, Any], key: str) -> None:
@@ -178,6 +209,9 @@ class ModelPrice(Part):
         for name in ("input", "output"):
             if prices and name not in prices:
                 raise Bad("missing key", dotted(key, name))
+        both = sorted({*values.get("can", ())} & {*values.get("cannot", ())})
+        if both:
+            raise Bad(f"{dotted(key, 'can')} and cannot say the same", both[0])
 
     @classmethod
     def hint(cls, key: str, name: str, value: object) -> str:
@@ -198,6 +232,9 @@ class ModelPrice(Part):
             upstream: str | None = ...,
             fallback: Iterable[str] = ...,
             max_output: int | None = ...,
+            context: int | None = ...,
+            can: Iterable[str] = ...,
+            cannot: Iterable[str] = ...,
         ) -> None: ...
 
 
@@ -213,13 +250,15 @@ class Policy(Part):
         upstreams: endpoints by name, besides the client's own.
         fallback: how calls go from one upstream to the next; None = the defaults of `Fallback`.
         budgets: what may be spent; in TOML a `[[budget]]` each.
+        route: which model a call goes to; None = the one that it names.
+        escalate: when an answer is good enough, and who is asked when it is not; None = every answer is.
         strict: raise where farthing itself fails, rather than go on without it.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name, aliases that run in a circle.
     """
 
-    later = frozenset({"compress", "batch", "route", "escalate"})
+    later = frozenset({"compress", "batch"})
 
     cache: Cache | None = field(default_factory=Cache, metadata=stage(Cache))
     models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=check(_models))
@@ -227,6 +266,8 @@ class Policy(Part):
     upstreams: Mapping[str, Upstream] = field(default_factory=dict, metadata=check(_upstreams))
     fallback: Fallback | None = field(default=None, metadata=check(_fallback))
     budgets: tuple[Budget, ...] = field(default=(), metadata={"part": Budget} | check(budgets))
+    route: Route | None = field(default=None, metadata=check(_route))
+    escalate: Escalate | None = field(default=None, metadata=check(_escalate))
     strict: bool = field(default=False, metadata=check(checks.flag))
 
     @classmethod
@@ -259,7 +300,7 @@ class Policy(Part):
         """The policy as plain values for people: everything but keys and the texts of headers."""
         from .upstream_policy import hidden
 
-        values: Any = plain(self)
+        values: Any = plain(self, shown=True)
         for upstream in values["upstreams"].values():
             upstream["api_key"] = hidden(upstream["api_key"])
             upstream["headers"] = {name: hidden(value) for name, value in upstream["headers"].items()}
@@ -267,9 +308,11 @@ class Policy(Part):
 
     def to_core(self) -> str:
         """The policy as JSON for the Rust core: sorted keys, prices as decimal texts, equal for equal policies."""
-        values: Any = plain(self)
+        values: Any = plain(self, but=("route", "escalate"))
+        values["route"] = None if self.route is None else self.route.to_core()
+        values["escalate"] = None if self.escalate is None else self.escalate.to_core()
         # Where calls go is Python's to say (upstreams.py); keys and headers are nobody else's.
-        known_of = (*_PRICES, "max_output")
+        known_of = (*_PRICES, "max_output", "context", "can", "cannot")
         values["models"] = {name: {of: row[of] for of in known_of} for name, row in values["models"].items()}
         values["aliases"] = {name: _model_of(alias) for name, alias in self.aliases.items()}
         limits = ("base_url", "concurrency", "requests_per_minute", "tokens_per_minute")

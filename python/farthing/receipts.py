@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._core import ReceiptCell
 
-__all__ = ["Attempt", "Receipt", "receipt"]
+__all__ = ["Attempt", "Receipt", "Routed", "Rung", "receipt"]
 
 # The name under which a receipt hangs on a response, next to the SDK's own `_request_id`.
 ATTRIBUTE = "_farthing_receipt"
@@ -37,6 +38,7 @@ class Attempt:
         seconds: until its answer was whole, or it ended otherwise.
         prompt_tokens, completion_tokens: tokens that were charged.
         cost: USD; 0 where nobody bills; None = unknown: no price, or nobody said what was used.
+        stage: the stage whose own question it was (a classifier's, a judge's); None = it was for the answer.
     """
 
     upstream: str
@@ -47,6 +49,50 @@ class Attempt:
     seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: Decimal | None = None
+    stage: str | None = None
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Which tier a call was sent to, and why.
+
+    Attributes:
+        tier: its name in `[route] tiers`.
+        model: its model or alias.
+        by: "rules", "learned", "llm", "callable" (who chose), "gate" (others could not serve it), "affinity" (the
+            conversation stays), "default".
+        confidence: 0 to 1; None = nobody said.
+        reasons: in words.
+        features: what the request looks like (docs/stages/route.md has the names).
+    """
+
+    tier: str
+    model: str
+    by: str
+    confidence: float | None = None
+    reasons: tuple[str, ...] = ()
+    features: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One answer of the ladder.
+
+    Attributes:
+        model: model or alias, as the ladder has it.
+        score: 0 to 1, after calibration; None = it was not judged: the last rung, a failure, or one passed over.
+        scores: by scorer, 0 to 1.
+        accepted: whether it became the answer.
+        reasons: what spoke against it, or why it was not asked.
+        cost: USD; None = unknown, or (the last rung) on the attempt.
+    """
+
+    model: str
+    score: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    accepted: bool = False
+    reasons: tuple[str, ...] = ()
     cost: Decimal | None = None
 
 
@@ -61,12 +107,17 @@ class Receipt:
         tag: the tag that the call ran under.
         prompt_tokens, completion_tokens, cached_tokens: tokens of the answer, paid for or (hit, joined) not.
         estimated: the tokens were not counted by the upstream but estimated.
-        cost: USD charged for this call; None = the price is unknown.
-        saved: USD that were not charged thanks to farthing; None = the price is unknown, or nothing was saved.
+        cost: USD charged for this call, `overhead` included; None = a price is unknown.
+        saved: USD that were not charged thanks to farthing, after `overhead`; below 0: the call cost more with farthing;
+            None = a price is unknown, or there was nothing to save. Where another model answered than the one that was
+            asked it is an estimate: the asked model's price for the tokens of the answer.
         attempts: the requests that went to upstreams for this call, retries included, in the order in which they left.
         notes: what farthing changed about this call, or could not do for it.
         age: seconds since the answer was stored; None = it is new.
         stages: (stage, seconds in it with everything below it), outermost first.
+        route: which tier the stage route chose; None = it had no say.
+        rungs: the answers of the ladder, in the order in which they were asked.
+        overhead: USD spent on the call beyond its answer (classifier, judge, rejected drafts); None = a price is unknown.
         complete: False while a stream is still running.
     """
 
@@ -84,6 +135,9 @@ class Receipt:
     notes: tuple[str, ...] = ()
     age: float | None = None
     stages: tuple[tuple[str, float], ...] = ()
+    route: Routed | None = None
+    rungs: tuple[Rung, ...] = ()
+    overhead: Decimal | None = Decimal(0)
     complete: bool = False
 
     @property
@@ -95,7 +149,8 @@ class Receipt:
     def answered(self) -> Attempt | None:
         """The attempt that brought the answer; None for a hit, a joined call, an error."""
         good = (None, "answered")
-        answers = (made for made in reversed(self.attempts) if made.ending in good and (made.status or 500) < 400)
+        own = (made for made in reversed(self.attempts) if made.stage is None)
+        answers = (made for made in own if made.ending in good and (made.status or 500) < 400)
         return next(answers, None)
 
     @property
@@ -160,6 +215,13 @@ def _restore(facts: Mapping[str, Any]) -> Receipt:
     for name in ("cost", "saved"):
         known[name] = _usd(known[name])
     known["attempts"] = tuple(Attempt(**{**made, "cost": _usd(made["cost"])}) for made in known["attempts"])
+    known["overhead"] = _usd(known["overhead"])
+    if known["route"] is not None:
+        route = known["route"]
+        features = json.loads(route["features"]) if route["features"] else {}
+        known["route"] = Routed(**{**route, "reasons": tuple(route["reasons"]), "features": features})
+    rungs = [{**made, "reasons": tuple(made["reasons"]), "cost": _usd(made["cost"])} for made in known["rungs"]]
+    known["rungs"] = tuple(Rung(**made) for made in rungs)
     known["notes"] = tuple(known["notes"])
     known["stages"] = tuple((str(name), float(seconds)) for name, seconds in known["stages"])
     return Receipt(**known)

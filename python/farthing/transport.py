@@ -44,15 +44,7 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
     before = None
     if route is not None:
         before = copy.copy(options)
-        if route.changes:
-            from .upstreams import adapted
-
-            merged = {**(data if isinstance(data, dict) else {}), **(extra if isinstance(extra, dict) else {})}
-            options.json_data = {**adapted(route, merged, notes), "model": route.model}
-            if extra is not None:
-                options.extra_json = None
-        else:
-            _name(options, route.model)
+        _take(options, route, notes)
     elif asked is not None:
         real = None
         try:
@@ -78,6 +70,20 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
         "notes": notes,
     }
     return request
+
+
+def _take(options: Any, route: Destined, notes: list[str]) -> None:
+    """Makes the options of a call those of its route."""
+    if not route.changes:
+        _name(options, route.model)
+        return
+    from .upstreams import adapted
+
+    data, extra = options.json_data, getattr(options, "extra_json", None)
+    merged = {**(data if isinstance(data, dict) else {}), **(extra if isinstance(extra, dict) else {})}
+    options.json_data = {**adapted(route, merged, notes), "model": route.model}
+    if extra is not None:
+        options.extra_json = None
 
 
 def plain_request(plain: Callable[..., Any], options: Any) -> Any:
@@ -110,10 +116,10 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
         from .destinations import keys_now
 
         keys = keys_now(route)
-    plain, named = _ways(client, plain, route)
+    sdk, (plain, named) = plain, _ways(client, plain, route)
     call = _Call.of(client, request, kwargs, keys)
     if call is None:
-        return plain(_finished(request, route, keys), stream=stream, **kwargs)
+        return _plainly(client, sdk, named, request, route, keys)(stream=stream, **kwargs)
     sender = SdkSender(plain, named, request, kwargs) if call.route is Route.SDK_CLIENT else None
     try:
         answer = call.engine.send(call.arguments, sender)
@@ -127,7 +133,7 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
         client._farthing.failed(error)
         answer = None
     if answer is None:
-        return plain(_finished(request, route, keys), stream=stream, **kwargs)
+        return _plainly(client, sdk, named, request, route, keys)(stream=stream, **kwargs)
     remember(client._farthing.number, answer.receipt)
     response = http_response(call, answer, is_async=False)
     raises = not response.is_success and call.owns_retries
@@ -148,14 +154,14 @@ async def send_async(
         from .destinations import keys_soon
 
         keys = await keys_soon(route)
-    plain, named = _ways(client, plain, route)
+    sdk, (plain, named) = plain, _ways(client, plain, route)
     call = _Call.of(client, request, kwargs, keys)
     try:
         loop = asyncio.get_running_loop() if call is not None else None
     except RuntimeError:  # trio
         loop = None
     if call is None or loop is None:
-        return await plain(_finished(request, route, keys), stream=stream, **kwargs)
+        return await _plainly(client, sdk, named, request, route, keys)(stream=stream, **kwargs)
     sender = AsyncSdkSender(plain, named, request, kwargs, loop) if call.route is Route.SDK_CLIENT else None
     future: asyncio.Future[_core.Answer] = loop.create_future()
     answer: _core.Answer | None = None
@@ -176,7 +182,7 @@ async def send_async(
     except _core.CoreError as error:
         client._farthing.failed(error)
     if answer is None:
-        return await plain(_finished(request, route, keys), stream=stream, **kwargs)
+        return await _plainly(client, sdk, named, request, route, keys)(stream=stream, **kwargs)
     remember(client._farthing.number, answer.receipt)
     response = http_response(call, answer, is_async=True)
     raises = not response.is_success and call.owns_retries
@@ -209,11 +215,26 @@ def _ways(client: Any, plain: Callable[..., Any], route: Destined | None) -> tup
     return (plain if route is None or route.destination is None else named), named
 
 
-def _finished(request: Any, route: Destined | None, keys: Keys) -> Any:
-    """The request with the key of its upstream, if that is a function's."""
-    if route is not None and route.destination is not None and route.destination in keys:
+def _plainly(
+    client: Any, plain: Callable[..., Any], named: Callable[..., Any], request: Any, route: Destined | None, keys: Keys
+) -> Callable[..., Any]:
+    """How the call is sent without the engine: with the key of its upstream, if that is a function's; to the default
+    model, where a stage would have chosen one."""
+    if route is not None and route.choices is not None:
+        note = request.extensions[EXTENSION]
+        options, route = copy.copy(note["before"]), route.plain
+        _take(options, route, note["notes"])
+        if route.destination is None:
+            request = plain_request(note["plain"], options)
+        else:
+            from .upstreams import request_to
+
+            request = request_to(route.destination, client, options, None)
+    if route is None or route.destination is None:
+        return functools.partial(plain, request)
+    if route.destination in keys:
         request.headers["authorization"] = f"Bearer {keys[route.destination]}"
-    return request
+    return functools.partial(named, request)
 
 
 def retries(response: Any, counted: int) -> int:
@@ -245,6 +266,8 @@ class _Call:
         destined: Destined | None = note["route"]
         there = None if destined is None else destined.destination
         owner, self.owns_retries = owner_of(client, route, None if there is None else there.owner)
+        if destined is not None and destined.choices is not None:
+            owner += destined.choices.salt
         most = note["max_retries"] if there is None or there.max_retries is None else there.max_retries
         notes: list[str] = note["notes"]
         plan = None
@@ -273,6 +296,7 @@ class _Call:
             "ttl": options.ttl,
             "tag": options.tag,
             "sample": sample_text(options.sample),
+            "wishes": options.wishes,
         }
 
     @classmethod

@@ -7,9 +7,11 @@ decided in the core (`src/upstream/fallback.rs`).
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from openai._models import FinalRequestOptions
@@ -18,11 +20,13 @@ from openai._types import NotGiven, Omit
 from . import _core
 from .call_options import PREFIX
 from .destinations import Destination, Keys, is_secret, limits_of
+from .parts import plain
 from .policy import Policy
 from .routes import is_dynamic, sent_headers
 from .upstream_policy import DEFAULT, Adapt, Alias
 
 __all__ = [
+    "Choices",
     "Route",
     "Routes",
     "adapted",
@@ -41,7 +45,7 @@ _MOST_NAMES = 10_000
 class Route:
     """What stands behind one name of a model."""
 
-    __slots__ = ("adapt", "destination", "fallbacks", "model", "name", "parameters", "substitutes")
+    __slots__ = ("adapt", "choices", "destination", "fallbacks", "model", "name", "parameters", "substitutes")
 
     def __init__(self, name: str, model: str, destination: Destination | None) -> None:
         self.name = name
@@ -52,11 +56,18 @@ class Route:
         self.fallbacks: tuple[Route, ...] = ()
         # Cheaper models that a budget may send a call to.
         self.substitutes: tuple[Route, ...] = ()
+        # Models that stages choose among, in place of this one.
+        self.choices: Choices | None = None
 
     @property
     def others(self) -> tuple[Route, ...]:
         """Who may be asked besides it."""
-        return self.fallbacks + self.substitutes
+        return self.fallbacks + self.substitutes + (self.choices.all if self.choices is not None else ())
+
+    @property
+    def plain(self) -> Route:
+        """Where a call goes that no stage sees."""
+        return self if self.choices is None else self.choices.default
 
     @property
     def changes(self) -> bool:
@@ -71,6 +82,34 @@ class Route:
         for route in (self, *self.others):
             if route.destination is not None and route.destination.ask_key is not None:
                 yield route.destination
+
+
+class Choices:
+    """What the stages route and escalate choose among, for the calls that name one model."""
+
+    def __init__(
+        self,
+        tiers: Iterable[Route],
+        helpers: Iterable[Route],
+        asked: Route,
+        default: Route,
+        stages: tuple[bool, bool],
+        salt: bytes,
+    ) -> None:
+        self.tiers = tuple(tiers)
+        self.helpers = tuple(helpers)
+        self.asked = asked
+        self.default = default
+        self.stages = stages
+        """Whether the stage route has a say, and the stage escalate."""
+        self.salt = salt
+        """Sets the answers apart from those that were chosen otherwise."""
+
+    @property
+    def all(self) -> tuple[Route, ...]:
+        """Everyone who may be asked, each with those behind it."""
+        firsts = (*self.tiers, *self.helpers)
+        return (*firsts, *(other for first in firsts for other in first.others))
 
 
 class Routes:
@@ -91,7 +130,7 @@ class Routes:
         found = self._named.get(name)
         if found is None and self._substitutes:
             alias = self._aliases.get(name, name)
-            found = Route(name, alias.model if isinstance(alias, Alias) else alias, None)
+            found = Route(name, _model_of(alias), None)
             found.substitutes = self._substitutes
             if len(self._named) < _MOST_NAMES:
                 self._named[name] = found
@@ -130,9 +169,82 @@ def routes_of(policy: Policy, numbers: Iterator[int]) -> Routes:
             # The model of the request cannot just be called by another name: that one is not here.
             route.substitutes = tuple(cheaper)
             routes[name] = route
+    if policy.route is not None or policy.escalate is not None:
+        _choose(policy, routes, bare, tuple(cheaper))
     return Routes(
         routes, tuple(cheaper) if any(route.destination or route.changes for route in cheaper) else (), policy.aliases
     )
+
+
+def _model_of(alias: str | Alias) -> str:
+    return alias if isinstance(alias, str) else alias.model
+
+
+def _choose(
+    policy: Policy,
+    routes: dict[str, Route],
+    bare: Callable[[str], tuple[Route, tuple[str, ...]]],
+    cheaper: tuple[Route, ...],
+) -> None:
+    """Puts routes with choices in the place of those that the stages are for."""
+
+    def whole(name: str) -> Route:
+        route, fallbacks = bare(name)
+        route.fallbacks = tuple(bare(other)[0] for other in fallbacks)
+        route.substitutes = cheaper
+        return route
+
+    route, escalate = policy.route, policy.escalate
+    tiers = dict.fromkeys(route.tiers.values()) if route is not None else {}
+    ladder = dict.fromkeys(escalate.ladder) if escalate is not None else {}
+    helpers: dict[str, None] = {}
+    others: dict[str, None] = {}
+    if route is not None and route.llm is not None:
+        helpers[route.llm.model] = None
+    if escalate is not None and escalate.judge is not None:
+        helpers[escalate.judge.model] = None
+    if escalate is not None and escalate.agreement is not None:
+        others = dict.fromkeys(escalate.agreement.models)
+    helping = [whole(name) for name in helpers]
+    salt = _salt(policy)
+    for name in dict.fromkeys((*(route.models if route else ()), *(escalate.models if escalate else ()))):
+        routed, escalated = route is not None and name in route.models, escalate is not None and name in escalate.models
+        names = {**(tiers if routed else {}), **(ladder if escalated else {}), **(others if escalated else {})}
+        asked = whole(name)
+        found = {other: whole(other) for other in names}
+        if routed:
+            assert route is not None
+            last = list(route.tiers.values())[-1]
+            first = route.tiers[route.default] if route.default is not None else last
+        else:
+            assert escalate is not None
+            last = first = escalate.ladder[-1]
+        baselines = (
+            escalate.baseline if escalated and escalate else None,
+            route.baseline if routed and route else None,
+        )
+        baseline = next((one for one in baselines if one is not None), None)
+        # Neither the model's own place nor its own words: those are the chosen one's.
+        neutral = Route(name, asked.model, None)
+        neutral.choices = Choices(
+            found.values(),
+            helping,
+            asked if baseline is None else whole(baseline),
+            found[first],
+            (routed, escalated),
+            salt,
+        )
+        routes[name] = neutral
+
+
+def _salt(policy: Policy) -> bytes:
+    """What decides which model answers. Functions are told by their names: their numbers are this process's alone."""
+    parts = plain(policy, shown=True)
+    assert isinstance(parts, dict)
+    kept = {name: parts[name] for name in ("route", "escalate", "aliases")}
+    kept["places"] = {name: (row["upstream"], row["fallback"]) for name, row in parts["models"].items()}
+    kept["upstreams"] = {name: upstream.base_url for name, upstream in policy.upstreams.items()}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).digest()
 
 
 def adapted(route: Route, fields: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
@@ -195,14 +307,62 @@ def request_to(destination: Destination, client: Any, options: Any, key: str | N
     return request
 
 
+_CHAT = "/chat/completions"
+
+
 def plan_of(
     route: Route, client: Any, build: Callable[..., Any], options: Any, keys: Keys, notes: list[str]
 ) -> _core.Plan:
     """The plan of calls by `route`. `options`: of a call, before anybody changed them; `build`: the client's own
     `_build_request`; `notes`: for the receipt."""
+    choices = None
+    if route.choices is not None:
+        chosen = route.choices
+
+        def tiers(routes: Iterable[Route], options: Any) -> list[tuple[Any, _core.Plan]]:
+            found = _targets(route, routes, client, build, options, keys, notes)
+            return [(found[one], _plan(one, client, build, options, keys, notes)) for one in routes if one in found]
+
+        asked = tiers([chosen.asked], options)
+        # Whatever the call is, it is chat that they are asked by.
+        helping = copy.copy(options)
+        helping.url = _CHAT
+        helpers = tiers(chosen.helpers, helping)
+        choices = _core.Choices(tiers(chosen.tiers, options), helpers, asked[0] if asked else None, *chosen.stages)
+    return _plan(route, client, build, options, keys, notes, choices)
+
+
+def _plan(
+    route: Route,
+    client: Any,
+    build: Callable[..., Any],
+    options: Any,
+    keys: Keys,
+    notes: list[str],
+    choices: _core.Choices | None = None,
+) -> _core.Plan:
+    targets = _targets(route, (*route.fallbacks, *route.substitutes), client, build, options, keys, notes)
+    fallbacks, substitutes = (
+        [targets[one] for one in ones if one in targets] for ones in (route.fallbacks, route.substitutes)
+    )
+    absent = [one.name for one in route.substitutes if one not in targets]
+    first = None if route.destination is None else route.destination.name
+    return _core.Plan(first, fallbacks, substitutes, absent, route.name, choices)
+
+
+def _targets(
+    route: Route,
+    others: Iterable[Route],
+    client: Any,
+    build: Callable[..., Any],
+    options: Any,
+    keys: Keys,
+    notes: list[str],
+) -> dict[Route, Any]:
+    """Those of the others that can be asked, with how."""
     timed = not isinstance(options.timeout, NotGiven)
     targets: dict[Route, Any] = {}
-    for fallback in route.others:
+    for fallback in others:
         there = fallback.destination
         if there is None and is_dynamic(client):
             notes.append(f"{fallback.name} was left out: only the SDK can make this client's credentials")
@@ -228,9 +388,4 @@ def plan_of(
         raw = sent_headers(request)
         name = None if there is None else there.name
         targets[fallback] = (name, fallback.name, str(request.url), raw, _difference(route, fallback), limits)
-    fallbacks, substitutes = (
-        [targets[one] for one in ones if one in targets] for ones in (route.fallbacks, route.substitutes)
-    )
-    absent = [one.name for one in route.substitutes if one not in targets]
-    first = None if route.destination is None else route.destination.name
-    return _core.Plan(first, fallbacks, substitutes, absent)
+    return targets

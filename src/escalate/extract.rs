@@ -40,7 +40,7 @@ pub fn agree(one: &str, other: &str, how: Option<Compare>) -> bool {
         None => match (json_of(one, true), json_of(other, true)) {
             (Some(one), Some(other)) => canonical(&one) == canonical(&other),
             (None, None) => cores_agree(&core(one), &core(other)),
-            _ => false,
+            _ => literal(one).is_some_and(|one| literal(other).is_some_and(|other| one == other)),
         },
     }
 }

@@ -20,11 +20,11 @@ use super::sender::{PythonSender, RawHeaders, header_map};
 use super::state::state;
 use super::stream::EventPipe;
 use super::wait;
-use crate::context::Context;
+use crate::context::{Context, Wishes};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Request, Response};
-use crate::ledger::Purpose;
+use crate::ledger::{Money, Purpose};
 use crate::patience::{Limits, Patience};
 use crate::receipt::{Facts, Receipt};
 use crate::upstream::Sender;
@@ -146,6 +146,7 @@ impl Call {
             mode: mode(text("mode")?.as_deref(), core.mode())?,
             ttl: seconds(item("ttl")?.extract::<Option<f64>>()?),
             tag,
+            wishes: wishes(&item("wishes")?)?,
             looked_on_disk: false,
             event_loop: None,
             hooks: None,
@@ -158,7 +159,7 @@ impl Call {
     /// Waits for the answer without the GIL; Ctrl-C drops the call.
     pub fn block(mut self, py: Python<'_>, core: Arc<engine::Engine>) -> PyResult<Answer> {
         equip(py, &core, &mut self.cx, None)?;
-        let is_local = self.by_rust && !self.request.is_stream() && self.cx.hooks.is_none();
+        let is_local = self.by_rust && !self.request.is_stream() && !self.is_long(&core);
         let local = if is_local { state().locals.take() } else { Ok(None) };
         let landed = match local.map_err(|error| to_python(py, &error))? {
             Some(local) => {
@@ -195,6 +196,11 @@ impl Call {
         Ok(queue.expect(future, |address| runtime.spawn(work(address)).abort_handle()))
     }
 
+    /// Whether it may ask several models, or functions: more than a runtime is for that ends with the call.
+    fn is_long(&self, core: &engine::Engine) -> bool {
+        core.has_hooks() || self.cx.plan.as_ref().is_some_and(|plan| plan.choices.is_some())
+    }
+
     async fn run(self, core: Arc<engine::Engine>) -> Result<Landed, Failed> {
         let Response { status, headers, body, .. } = match core.call(&self.cx, self.request).await {
             Ok(response) => response,
@@ -206,6 +212,17 @@ impl Call {
         };
         Ok(Landed { status, headers, body, pipe, receipt: self.cx.receipt })
     }
+}
+
+/// (reference, seconds, USD)
+fn wishes(value: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Wishes>>> {
+    let Some((reference, deadline, max_cost)) =
+        value.extract::<Option<(Option<String>, Option<f64>, Option<String>)>>()?
+    else {
+        return Ok(None);
+    };
+    let max_cost = max_cost.map(|text| Money::parse(&text).ok_or_else(|| CoreError::new_err("max_cost is no amount")));
+    Ok(Some(Arc::new(Wishes { reference, deadline: seconds(deadline), max_cost: max_cost.transpose()? })))
 }
 
 /// A header's value as httpx reads it: UTF-8 where it is that, else Latin-1.

@@ -92,6 +92,7 @@ impl Miss {
             mode: self.mode,
             ttl: self.ttl,
             tag: self.tag.clone(),
+            wishes: None,
             looked_on_disk: true,
             event_loop: None,
             hooks: None,

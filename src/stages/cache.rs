@@ -220,12 +220,12 @@ impl CacheStage {
         let needs_event_loop = cx.sender.needs_event_loop();
         let passenger = Passenger { limits: cx.limits, event_loop: cx.event_loop, needs_event_loop };
         let flight_key = self.flight_key(cx, key);
-        let joins = cx.mode.reads() && !cx.inside;
+        let joins = cx.mode.reads() && !cx.inside && cx.wishes.is_none();
         let boarding = if joins {
             self.flights.board(flight_key, passenger, find)
         } else {
             // A fresh answer was asked for, and an older call in flight is not one; or that call waits for a function
-            // that waits for this one.
+            // that waits for this one; or other models may answer it than this one's.
             Boarding::Leads(Seat::alone(passenger))
         };
         match boarding {

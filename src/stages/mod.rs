@@ -1,3 +1,8 @@
 //! The stages: one file each, with the same small trait ([`crate::pipeline::Stage`]). Their order is in `pipeline.rs`.
 
+mod aside;
+mod at_end;
 pub mod cache;
+mod counterfactual;
+pub mod escalate;
+pub mod route;

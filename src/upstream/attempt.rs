@@ -27,7 +27,10 @@ pub struct Running {
 impl Running {
     /// `upstream`: the name that the policy knows it by.
     pub fn start(cx: &Context, request: &Request, upstream: &Arc<str>, reservation: Option<Reservation>) -> Self {
-        let attempt = Attempt::new(Arc::clone(upstream), request.model().unwrap_or_default().into());
+        let mut attempt = Attempt::new(Arc::clone(upstream), request.model().unwrap_or_default().into());
+        if let Purpose::Own(stage) = cx.purpose {
+            attempt.stage = Some(stage);
+        }
         let mut index = 0;
         cx.receipt.update(|facts| {
             index = facts.attempts.len();

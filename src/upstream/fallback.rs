@@ -151,7 +151,7 @@ impl Walk<'_> {
         let way = Way {
             state: Some(&self.states[index]),
             alias: target.map(|target| &target.name).or(self.plan.alias.as_ref()).map(Arc::clone),
-            before: Vec::new(),
+            before: self.before(),
             origin: Some(self.request),
             is_substitute: target.is_some(),
             // The deadline is over when the first token is there.
@@ -166,6 +166,12 @@ impl Walk<'_> {
             self.states[index].record(began, true);
             Ended::failed(Error::timeout(Phase::Read))
         })
+    }
+
+    /// A call whose model a stage chose: the budgets of the name that it was asked by hold too.
+    fn before(&self) -> Vec<Arc<str>> {
+        let asked = self.cx.receipt.read(|facts| Arc::clone(&facts.model_asked));
+        if self.plan.alias.as_ref().is_some_and(|alias| *alias != asked) { vec![asked] } else { Vec::new() }
     }
 
     /// The first turn, with a second try beside it once the answer is late. `next` is moved on when that was a fallback.

@@ -167,7 +167,6 @@ fn other_answers_do_not_agree() {
         ("'1oe'", "'1Oe'"),
         ("{1: 'b'}", "{'1': 'b'}"),
         ("VsnLy", "'VsNly'"),
-        ("['a']", "[['a']"),
         ("it is safe", "it is not safe"),
         ("x = 18", "y = 18"),
         ("1/0", "2/0"),

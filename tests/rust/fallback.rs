@@ -285,6 +285,9 @@ impl Scene {
             cached_input: None,
             cache_write: None,
             max_output: None,
+            context: None,
+            can: Default::default(),
+            cannot: Default::default(),
         };
         let named = |name: &str| {
             let base_url = format!("http://{name}/v1");
@@ -312,6 +315,8 @@ impl Scene {
             upstreams: steps.iter().map(|(name, _)| named(name)).collect(),
             fallback: Some(fallback),
             has_hooks: false,
+            route: None,
+            escalate: None,
         };
         let target = |name: &str| Target {
             upstream: Some(name.into()),
@@ -360,6 +365,7 @@ impl Scene {
             mode: Mode::On,
             ttl: None,
             tag: None,
+            wishes: None,
             looked_on_disk: false,
             event_loop: None,
             hooks: None,

@@ -76,6 +76,9 @@ fn engine() -> Arc<Engine> {
         cached_input: None,
         cache_write: None,
         max_output: None,
+        context: None,
+        can: Default::default(),
+        cannot: Default::default(),
     };
     let cache = CacheConfig {
         max_bytes: 1 << 20,
@@ -97,6 +100,8 @@ fn engine() -> Arc<Engine> {
         upstreams: BTreeMap::new(),
         fallback: None,
         has_hooks: false,
+        route: None,
+        escalate: None,
     };
     Arc::new(Engine::new(config, [1; 32], &Arc::default(), None).unwrap())
 }
@@ -123,6 +128,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         mode: Mode::On,
         ttl: None,
         tag: None,
+        wishes: None,
         looked_on_disk: false,
         event_loop: None,
         hooks: None,

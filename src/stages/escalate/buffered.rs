@@ -1,0 +1,89 @@
+//! A draft that has come whole: judged as a body, and handed on as it came.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::HeaderMap;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::escalate::answer::{event_without_logprobs, without_logprobs};
+use crate::exchange::{Body, Endpoint, Response};
+use crate::ledger::{Money, Usage};
+use crate::stream::Kind;
+use crate::stream::sse::Event;
+
+/// See the module.
+pub struct Buffered {
+    pub status: u16,
+    pub body: Bytes,
+    headers: HeaderMap,
+    /// None = it did not come as a stream.
+    events: Option<Vec<Event>>,
+    usage_added: bool,
+    is_whole: bool,
+    is_substitute: bool,
+    /// What the receipt says of it.
+    usage: Option<Usage>,
+    model_answered: Option<Arc<str>>,
+    cost: Option<Money>,
+}
+
+impl Buffered {
+    /// Reads an answer to its end.
+    ///
+    /// # Errors
+    /// It broke off.
+    pub async fn read(cx: &Context, response: Response) -> Result<Self> {
+        let Response { status, headers, body, usage_added, whole, is_whole, is_substitute, .. } = response;
+        let (body, events) = match body {
+            Body::Full(body) => (body, None),
+            Body::Stream(mut stream) => {
+                let mut events = Vec::new();
+                while let Some(event) = stream.next().await {
+                    events.push(event?);
+                }
+                drop(stream);
+                let body = whole.get().cloned();
+                let body = body.ok_or_else(|| Error::connection("the stream ended before its answer did"))?;
+                (body, Some(events))
+            }
+        };
+        let (usage, model_answered, cost) =
+            cx.receipt.read(|facts| (facts.usage.clone(), facts.model_answered.clone(), facts.cost));
+        Ok(Self { status, body, headers, events, usage_added, is_whole, is_substitute, usage, model_answered, cost })
+    }
+
+    pub fn cost(&self) -> Option<Money> {
+        self.cost
+    }
+
+    /// The answer for the caller. `strips`: logprobs came that nobody but a scorer asked for.
+    pub fn into_response(self, cx: &Context, endpoint: Endpoint, strips: bool) -> Response {
+        cx.receipt.update(|facts| {
+            facts.usage = self.usage;
+            facts.model_answered = self.model_answered;
+            facts.cost = self.cost;
+        });
+        let body = if strips { without_logprobs(endpoint, &self.body) } else { self.body };
+        let mut response = Response::new(self.status, self.headers, Body::Full(body.clone()));
+        response.usage_added = self.usage_added;
+        response.is_whole = self.is_whole;
+        response.is_substitute = self.is_substitute;
+        if let Some(events) = self.events {
+            response.whole = Arc::new(OnceLock::from(body));
+            let kind = Kind::of(endpoint).filter(|_| strips);
+            let stripped = move |event: Event| match kind {
+                Some(kind) => event_without_logprobs(kind, event),
+                None => event,
+            };
+            response.body =
+                Body::Stream(Box::pin(stream::iter(events.into_iter().map(move |event| Ok(stripped(event))))));
+        } else if strips {
+            // It is shorter now.
+            response.headers.remove(http::header::CONTENT_LENGTH);
+        }
+        response
+    }
+}

@@ -1,0 +1,206 @@
+//! What is kept of drafts, so that `farthing calibrate` can learn from own traffic: labels of rejected drafts, and shadows
+//! of accepted ones.
+//!
+//! A shadow asks the dearest model too, after the caller has been answered, and then which of the two answers is better.
+//! It is paid for (its own line of the bill), and the caller never waits for it.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::ladder::Ladder;
+use super::scoring::{nonce, text};
+use crate::context::Context;
+use crate::escalate::answer::Answer;
+use crate::escalate::{extract, judge};
+use crate::exchange::{Endpoint, Request};
+use crate::labels::{Kind, Label, Labels};
+use crate::ledger::{Count, Money};
+use crate::pipeline::Next;
+use crate::question::Question;
+use crate::receipt::{Facts, Receipt};
+use crate::route::look::look;
+use crate::stages::aside;
+use crate::upstream::plan::{Choices, Tier};
+
+/// The line of the bill for what shadows cost.
+pub const SHADOW: &str = "shadow";
+/// Characters of an answer that can be compared word for word: longer ones are never quite the same.
+const COMPARABLE: usize = 80;
+
+/// What is kept of a draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    Nothing,
+    Features,
+    /// The prompt's text too.
+    Text,
+}
+
+impl Keep {
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "off" => Some(Self::Nothing),
+            "features" => Some(Self::Features),
+            "text" => Some(Self::Text),
+            _ => None,
+        }
+    }
+}
+
+/// A draft that was judged.
+#[derive(Clone)]
+pub struct Judged {
+    pub model: Arc<str>,
+    pub rung: Arc<str>,
+    pub text: Arc<str>,
+    /// As the scorers gave it, before any calibration.
+    pub score: Option<f64>,
+    pub scores: Vec<(Arc<str>, f64)>,
+    pub cost: Option<Money>,
+    pub overhead: Option<Money>,
+}
+
+impl Judged {
+    fn label(&self, question: &Question, keep: Keep, kind: Kind) -> Label {
+        let scores: BTreeMap<String, f64> =
+            self.scores.iter().map(|(name, score)| (name.to_string(), *score)).collect();
+        Label {
+            at: milliseconds(),
+            model: self.model.to_string(),
+            rung: self.rung.to_string(),
+            kind,
+            prompt: hash(question),
+            features: look(question).to_json(),
+            text: (keep == Keep::Text).then(|| question.prompt.clone()),
+            score: self.score,
+            scores,
+            good: None,
+            cost: self.cost,
+            dear_cost: None,
+            overhead: self.overhead,
+        }
+    }
+}
+
+/// Keeps the labels of rejected drafts. `answer`: what was answered in their place, whole; None = nobody knows.
+pub fn keep_rejected(
+    labels: &Labels,
+    keep: Keep,
+    question: &Question,
+    drafts: &[Judged],
+    answer: Option<(&str, Option<Money>)>,
+) {
+    if keep == Keep::Nothing {
+        return;
+    }
+    for draft in drafts {
+        let mut label = draft.label(question, keep, Kind::Escalation);
+        label.good = answer.and_then(|(text, _)| same(&draft.text, text));
+        label.dear_cost = answer.and_then(|(_, cost)| cost);
+        labels.keep(label);
+    }
+}
+
+/// 1: the draft says what the answer says; 0: another thing; None: they are too long to be compared.
+fn same(draft: &str, answer: &str) -> Option<f64> {
+    if extract::agree(draft, answer, None) {
+        return Some(1.0);
+    }
+    let is_short = |text: &str| extract::answer_of(text).chars().count() <= COMPARABLE;
+    (is_short(draft) && is_short(answer)).then_some(0.0)
+}
+
+/// Whether this call is one of the sample.
+pub fn is_drawn(share: f64) -> bool {
+    const ALL: f64 = (1_u64 << 53) as f64;
+    share > 0.0 && ((RandomState::new().hash_one(1_u8) >> 11) as f64) < share * ALL
+}
+
+/// An accepted draft that is compared with the dearest model's answer.
+pub struct Shadow {
+    pub cx: Context,
+    pub next: Next,
+    pub choices: Arc<Choices>,
+    pub ladder: Arc<Ladder>,
+    pub request: Request,
+    pub question: Question,
+    pub draft: Judged,
+    pub labels: Arc<Labels>,
+    pub keep: Keep,
+}
+
+impl Shadow {
+    /// Asks in the background.
+    pub fn start(self) {
+        let facts = self.cx.receipt.read(|facts| Facts {
+            model_asked: Arc::clone(&facts.model_asked),
+            tag: facts.tag.clone(),
+            ..Facts::default()
+        });
+        // The caller's receipt is his call's; this is another one's.
+        let cx = Context { receipt: Arc::new(Receipt::new(facts)), ..self.cx.clone() };
+        let outer = self.cx.clone();
+        outer.spawn(async move { Self { cx, ..self }.compare().await });
+    }
+
+    async fn compare(self) {
+        let Some(dearest) = self.ladder.rungs.last().and_then(|rung| self.choices.tier(&rung.name)) else { return };
+        let request = aside::unstreamed(&self.request);
+        let timeout = self.ladder.timeout;
+        let said = aside::answered(&self.cx, &self.next, dearest, request, SHADOW, timeout).await;
+        let Some(dear) = said.ok().and_then(|body| text(self.request.endpoint, &body)) else { return };
+        let dear_cost = self.cx.receipt.read(|facts| facts.attempts.iter().filter_map(|attempt| attempt.cost).sum());
+        let helper = self.ladder.judge.as_ref().and_then(|settings| self.choices.helper(&settings.model));
+        let good = match helper {
+            _ if extract::agree(&self.draft.text, &dear, None) => Some(1.0),
+            Some(helper) => self.ask_judge(helper, &dear).await,
+            None => same(&self.draft.text, &dear),
+        };
+        let Some(good) = good else { return };
+        self.cx.books.count(Count::Shadow);
+        if good >= 0.5 {
+            self.cx.books.count(Count::ShadowGood);
+        }
+        if self.keep != Keep::Nothing {
+            let mut label = self.draft.label(&self.question, self.keep, Kind::Shadow);
+            label.good = Some(good);
+            label.dear_cost = Some(dear_cost);
+            self.labels.keep(label);
+        }
+    }
+
+    /// 1: the draft is as good as the dear answer, or better.
+    async fn ask_judge(&self, helper: &Arc<Tier>, dear: &str) -> Option<f64> {
+        let draft = &*self.draft.text;
+        let draft_first = is_drawn(0.5);
+        let (one, other) = if draft_first { (draft, dear) } else { (dear, draft) };
+        let messages = judge::preference_messages(&self.question, one, other, &nonce());
+        let body = aside::ask_judge(&self.cx, &self.next, helper, &messages, SHADOW, self.ladder.timeout).await.ok()?;
+        let preference = judge::preference(&Answer::read(Endpoint::Chat, &body)?)?;
+        let of_draft = if draft_first { preference } else { preference.reverse() };
+        Some(if of_draft == Ordering::Less { 0.0 } else { 1.0 })
+    }
+}
+
+/// Of what was asked, so that a label can be told from another one without the text.
+fn hash(question: &Question) -> [u8; 32] {
+    let all = json!([question.system, question.messages]);
+    Sha256::digest(all.to_string().as_bytes()).into()
+}
+
+fn milliseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    i64::try_from(since).unwrap_or(i64::MAX)
+}
+
+/// The text of an answer that came whole.
+pub fn text_of(endpoint: Endpoint, whole: Option<&Bytes>) -> Option<String> {
+    whole.and_then(|body| text(endpoint, body))
+}
