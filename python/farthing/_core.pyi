@@ -31,6 +31,7 @@ __all__ = [
     "after_fork_in_parent",
     "at_exit",
     "before_fork",
+    "calibrate_drafts",
     "compare_routers",
     "count_chat",
     "count_text",
@@ -268,6 +269,12 @@ class CacheFile:
 def prepare_import(path: str, first: str) -> None: ...
 def count_chat(model: str, messages: bytes, tools: bytes | None) -> tuple[int, bool]: ...
 def count_text(model: str, text: str) -> tuple[int, bool]: ...
+def calibrate_drafts(
+    drafts: list[tuple[float, float, float | None, tuple[float, float, float] | None, bool]],
+    max_loss: float,
+    confidence: float,
+    seed: int,
+) -> str: ...
 def compare_routers(
     questions: list[tuple[str, str | None, float, float, float, float]], labels: list[int], rounds: int, seed: int
 ) -> str: ...

@@ -58,6 +58,7 @@ def cli() -> None:
       farthing report answers.db          what the programs that share a cache file spent and saved
       farthing cache answers.db list      what is in it
       farthing evaluate outcomes.csv      what a router between two models would be worth
+      farthing calibrate drafts.csv       from which score on a draft is good enough
     """
 
 
@@ -324,6 +325,64 @@ def evaluate(file: str, labels: str, seed: int, as_json: bool, **columns: Any) -
         raise click.BadParameter("numbers of at least 1, and a seed of at least 0", param_hint="--labels")
     found = compare(read(file), Columns(**columns), counts, seed)
     click.echo(json.dumps(found) if as_json else shown(found))
+
+
+@cli.command(context_settings=CONTEXT)
+@click.argument("data", metavar="DATA")
+@click.option("--score", default="score", show_default=True, metavar="COLUMN", help="What the scorer said, 0 to 1.")
+@click.option("--good", default="good", show_default=True, metavar="COLUMN", help="How good the draft is, 0 to 1.")
+@click.option("--dear", metavar="COLUMN", help="How good the dear answer is; the loss is then what it is better by.")
+@click.option("--rung", metavar="COLUMN", help="The draft's rung: a calibration each.")
+@click.option("--prompt", metavar="COLUMN", help="What was asked: of equal ones the first is taken.")
+@click.option("--cost", metavar="COLUMN", help="What the draft cost.")
+@click.option("--dear-cost", metavar="COLUMN", help="What the dear answer cost, or would have.")
+@click.option("--scorer-cost", metavar="COLUMN", help="What judging the draft cost.")
+@click.option("--max-loss", default=0.01, show_default=True, help="Over all answers, what accepted drafts may lose.")
+@click.option("--confidence", default=0.95, show_default=True, help="That they do not lose more.")
+@click.option("--shadow", type=float, metavar="SHARE", help="The policy's shadow, for labels of a cache file.")
+@click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True, help="Of the split into parts.")
+@click.option("--write", "file", metavar="FILE", help="Write what a policy reads: [escalate] calibration = FILE.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@_manners
+def calibrate(
+    data: str,
+    max_loss: float,
+    confidence: float,
+    shadow: float | None,
+    seed: int,
+    file: str | None,
+    as_json: bool,
+    **columns: Any,
+) -> None:
+    """From which score on a draft is good enough, and whether a ladder with that threshold pays.
+
+    DATA is .csv, .tsv, .jsonl or .parquet with a labelled draft a row, or a cache file with the labels of own traffic.
+    Columns for --dear, --rung, --prompt and the costs are found by these names when they are there. Nothing is sent
+    anywhere. The map from score to P(good), the threshold and the report come from three separate parts of the rows.
+
+    \b
+    Examples:
+      farthing calibrate drafts.csv --max-loss 0.02 --write calibration.json
+      farthing calibrate answers.db --shadow 0.02
+    """
+    for name, value in (("--max-loss", max_loss), ("--confidence", confidence)):
+        if not 0 < value < 1:
+            raise click.BadParameter("between 0 and 1", param_hint=name)
+    if shadow is not None and not 0 < shadow <= 1:
+        raise click.BadParameter("above 0, at most 1", param_hint="--shadow")
+    import json
+
+    from . import calibration
+    from .calibration_text import shown
+
+    drafts = calibration.read_drafts(data, calibration.Columns(**columns), shadow, seed)
+    found = calibration.calibrate(drafts, max_loss, confidence, seed)
+    click.echo(json.dumps(found) if as_json else shown(found))
+    if file is not None:
+        calibration.write(file, calibration.calibration(found))
+        lines = calibration.policy_lines(found, file)
+        if not as_json:
+            click.echo(f"\n{lines}" if lines else f"\n{file} has maps, but not a threshold for every rung")
 
 
 @contextmanager

@@ -61,10 +61,10 @@ fn exact_bounds() {
 
 #[test]
 fn a_threshold_needs_rows_enough_for_its_promise() {
-    let good: Vec<_> = (0..100).map(|at| (f64::from(at), true)).collect();
+    let good: Vec<_> = (0..100).map(|at| (f64::from(at) / 100.0, 0.0)).collect();
     // 100 good answers do not show that fewer than 1 % are bad, 1,000 do.
     assert_eq!(threshold(&good, 0.01, 0.95), None);
-    let good: Vec<_> = (0..1000).map(|at| (f64::from(at), true)).collect();
+    let good: Vec<_> = (0..1000).map(|at| (f64::from(at) / 1000.0, 0.0)).collect();
     let found = threshold(&good, 0.01, 0.95).unwrap();
     assert_eq!((found.threshold, found.coverage, found.loss), (0.0, 1.0, 0.0));
 }
@@ -80,7 +80,7 @@ fn the_bound_holds_as_often_as_it_says() {
         let rows: Vec<_> = (0..600)
             .map(|_| {
                 let score = uniform();
-                (score, uniform() >= 0.3 * (1.0 - score))
+                (score, f64::from(u8::from(uniform() < 0.3 * (1.0 - score))))
             })
             .collect();
         if let Some(chosen) = threshold(&rows, 0.05, 0.9) {
