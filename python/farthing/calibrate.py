@@ -1,6 +1,7 @@
 """What `farthing calibrate` writes, read and checked: for each rung a map from score to P(good), and a threshold.
 
-A policy reads such a file while it is made, so nothing heavy is imported here; the command itself is in `calibration.py`.
+A policy reads such a file while it is made, so nothing heavy is imported here; the command itself is in
+`calibration.py`.
 
     {"version": 1, "made": "2026-11-26",
      "rungs": {"small": {"points": [[0.1, 0.3], [0.9, 0.97]], "threshold": 0.87, "max_loss": 0.01, "confidence": 0.95,

@@ -1,4 +1,4 @@
-"""`farthing calibrate`: labelled drafts in, a map from score to P(good), a threshold and what a ladder with them is worth.
+"""`farthing calibrate`: labelled drafts in, a map from score to P(good), a threshold and what a ladder is worth.
 
 Reads a file of rows, or the labels that own traffic left in a cache file, and prints; the work is the core's
 (`src/evaluate/calibrate.rs`). What is written is read by `calibrate.py`. No model is called.
@@ -32,6 +32,7 @@ __all__ = [
     "of_labels",
     "of_rows",
     "policy_lines",
+    "read_drafts",
     "write",
 ]
 
@@ -84,8 +85,8 @@ class Drafts:
 
 
 def of_rows(rows: Iterable[Mapping[str, Any]], columns: Columns) -> Drafts:
-    """The drafts of a file. Rows without a score or a quality are left out and counted; of rows of one prompt in one rung
-    the first is taken, because the bound rests on rows that are independent (and the cache answers repeated calls).
+    """The drafts of a file. Rows without a score or a quality are left out and counted; of rows of one prompt in
+    one rung the first is taken, because the bound rests on rows that are independent (and the cache answers repeated calls).
 
     Raises:
         DataError: a column that is not there, a score or a quality that is none.
@@ -161,8 +162,8 @@ def of_labels(path: str, shadow: float | None, seed: int = 0) -> Drafts:
         raise DataError(explain("which share of the accepted drafts was compared is not known", value=path, hint=hint))
     if kinds == {"escalation"}:
         drafts.notes.append(
-            "careful: every label is of a draft that was judged on the way up, none of a shadowed one. What drafts that "
-            "were accepted are worth is not in them; the figures hold for traffic like these rows only"
+            "careful: every label is of a draft that was judged on the way up, none of a shadowed one. What drafts "
+            "that were accepted are worth is not in them; the figures hold for traffic like these rows only"
         )
     elif kinds == {"shadow"}:
         drafts.notes.append(

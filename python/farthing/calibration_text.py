@@ -30,8 +30,8 @@ def _rung(name: str, rung: Mapping[str, Any], found: Mapping[str, Any]) -> list[
     total = rung["fitted"] + rung["chosen_on"] + rung["reported"]
     title = f"rung {name!r}: " if name else ""
     lines = [
-        f"{title}{total:,} drafts: {rung['fitted']:,} fitted the map, {rung['chosen_on']:,} others chose the threshold, "
-        f"{rung['reported']:,} others are reported on (seed {found['seed']})",
+        f"{title}{total:,} drafts: {rung['fitted']:,} fitted the map, {rung['chosen_on']:,} others chose the "
+        f"threshold, {rung['reported']:,} others are reported on (seed {found['seed']})",
         "",
         f"{'threshold':<11}{'accepted':<24}{'loss over all answers':<24}risk among accepted",
     ]
@@ -61,10 +61,11 @@ def _threshold(rung: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
         f"{promise} (Learn then Test, fixed sequence)",
         f"  where it was chosen  accepted {chosen['coverage']:.1%}, loss over all answers {chosen['loss']:.2%}, "
         f"bound {chosen['bound']:.2%}",
-        f"  on held-out rows     accepted {_percent(point['coverage'])}, loss over all answers {_percent(point['loss'])},",
+        f"  on held-out rows     accepted {_percent(point['coverage'])}, "
+        f"loss over all answers {_percent(point['loss'])},",
         f"                       risk among accepted {_percent(point['risk'])}",
-        "The bound rests on this: the rows were drawn at random from the traffic that the policy will see, with the same",
-        "models and the same scorer. When one of them changes, it says nothing any more.",
+        "The bound rests on this: the rows were drawn at random from the traffic that the policy will see, with the",
+        "same models and the same scorer. When one of them changes, it says nothing any more.",
     ]
 
 
@@ -100,11 +101,8 @@ def verdict(rung: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Whether the ladder pays, in one sentence. The baseline is the best single model: the cheap one where taking every
     draft keeps the loss, else the dear one."""
     bill, quality = rung["bill"], rung["quality"]
-    if (
-        quality is not None
-        and quality["difference"]["value"] > 0
-        and quality["cheap"]["value"] >= quality["dear"]["value"]
-    ):
+    alone = "the dear model alone (the best single model)"
+    if quality is not None and quality["cheap"]["value"] >= quality["dear"]["value"]:
         return "The ladder earns nothing: the cheap model alone is as good as the dear one on the held-out rows."
     if rung["cheap_bound"] <= found["max_loss"]:
         return "The ladder earns nothing: the cheap model alone keeps the loss, and costs less (the best single model)."
@@ -116,9 +114,7 @@ def verdict(rung: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         return "Whether the ladder pays cannot be said without costs: give the columns cost and dear_cost."
     saved = bill["saved"]
     if saved["low"] > 0:
-        return (
-            f"The ladder pays: it saves {_percent(saved)} of what the dear model alone costs (the best single model)."
-        )
+        return f"The ladder pays: it saves {_percent(saved)} of the cost of {alone}."
     if saved["high"] < 0:
         lost = {"value": -saved["value"], "low": -saved["high"], "high": -saved["low"]}
         return f"The ladder does not pay: it costs {_percent(lost)} more than {alone}."
