@@ -148,9 +148,7 @@ def of_labels(path: str, shadow: float | None, seed: int = 0) -> Drafts:
         else:
             unlabelled += 1
     if not usable:
-        what = (
-            "there are no labels" if not unlabelled else f"none of its {unlabelled:,} labels has both score and quality"
-        )
+        what = "there are no labels" if not unlabelled else f"none of the {unlabelled:,} labels has both score and good"
         hint = "drafts that escalate, and those that `shadow` compares, leave labels: docs/calibrate.md"
         raise DataError(explain(f"{what} in this cache file", value=path, hint=hint))
     # The last word on a prompt counts.

@@ -58,6 +58,7 @@ def cli() -> None:
       farthing report answers.db          what the programs that share a cache file spent and saved
       farthing cache answers.db list      what is in it
       farthing evaluate outcomes.csv      what a router between two models would be worth
+      farthing cascade answers.csv        what two cheap models that agree would be worth
       farthing calibrate drafts.csv       from which score on a draft is good enough
     """
 
@@ -383,6 +384,57 @@ def calibrate(
         lines = calibration.policy_lines(found, file)
         if not as_json:
             click.echo(f"\n{lines}" if lines else f"\n{file} has maps, but not a threshold for every rung")
+
+
+@cli.command(context_settings=CONTEXT)
+@click.argument("file", metavar="FILE")
+@click.option("--question", default="question", show_default=True, metavar="COLUMN", help="An id of the question.")
+@click.option("--model", default="model", show_default=True, metavar="COLUMN", help="Who answered.")
+@click.option("--answer", default="answer", show_default=True, metavar="COLUMN", help="The extracted answer.")
+@click.option("--correct", default="correct", show_default=True, metavar="COLUMN", help="0 to 1, or true, false.")
+@click.option("--output-tokens", default="output_tokens", show_default=True, metavar="COLUMN", help="Of the answer.")
+@click.option("--input-tokens", metavar="COLUMN", help="Of the prompt; without it only output is priced.")
+@click.option("--price", "given", multiple=True, metavar="MODEL=IN,OUT", help="USD a million tokens; many times.")
+@click.option("--prices", "price_file", metavar="FILE", help='JSON: {"model": [in, out]}.')
+@click.option(
+    "--dear", "dears", multiple=True, metavar="MODEL", help="Only beside this one; may be given several times."
+)
+@click.option("--cheap", "cheaps", multiple=True, metavar="MODEL", help="Only of these; at least two.")
+@click.option("--max-loss", default=0.01, show_default=True, help="Accuracy that may be lost where the pair is chosen.")
+@click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True, help="Of halves and intervals.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@_manners
+def cascade(
+    file: str,
+    given: tuple[str, ...],
+    price_file: str | None,
+    dears: tuple[str, ...],
+    cheaps: tuple[str, ...],
+    max_loss: float,
+    seed: int,
+    as_json: bool,
+    **columns: Any,
+) -> None:
+    """What it is worth to ask two cheap models, and a dear one only where their answers differ.
+
+    FILE is .csv, .tsv, .jsonl or .parquet with an answer a row: question, model, extracted answer, whether it is right,
+    tokens. Models without a price are left out. The pair is chosen on one half of the questions and reported on the other,
+    beside the best single cheaper model. Nothing is sent anywhere.
+
+    \b
+    Example:
+      farthing cascade answers.csv --price small=0.15,0.6 --price other=0.1,0.4 --price large=2.5,10
+    """
+    if not 0 <= max_loss <= 1:
+        raise click.BadParameter("0 to 1", param_hint="--max-loss")
+    import json
+
+    from . import cascade as room
+    from .evaluate import read
+
+    found = room.answers(read(file), room.Columns(**columns), room.prices(price_file, given))
+    compared = room.compare(found, dears, cheaps, max_loss, seed)
+    click.echo(json.dumps(compared) if as_json else room.shown(compared))
 
 
 @contextmanager
