@@ -86,7 +86,8 @@ class Drafts:
 
 def of_rows(rows: Iterable[Mapping[str, Any]], columns: Columns) -> Drafts:
     """The drafts of a file. Rows without a score or a quality are left out and counted; of rows of one prompt in
-    one rung the first is taken, because the bound rests on rows that are independent (and the cache answers repeated calls).
+    one rung the first is taken, because the bound rests on rows that are independent (and repeated calls are the
+    cache's).
 
     Raises:
         DataError: a column that is not there, a score or a quality that is none.

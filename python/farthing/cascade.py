@@ -1,7 +1,7 @@
 """`farthing cascade`: what it is worth to ask two cheap models, and a dear one only where their answers differ.
 
-Reads per-question outcomes of several models, and prints. The pair is chosen on one half of the questions and reported on
-the other. No model is called.
+Reads per-question outcomes of several models, and prints. The pair is chosen on one half of the questions and reported
+on the other. No model is called.
 """
 
 from __future__ import annotations
@@ -296,8 +296,9 @@ def _mean(values: Iterable[float]) -> float:
 def shown(found: Mapping[str, Any]) -> str:
     """A comparison as text."""
     lines = [
-        f"pairs and single models chosen on {found['chosen_on']:,} questions (at most {found['max_loss']:.1%} below the dear "
-        "model there),",
+        f"pairs and single models chosen on {found['chosen_on']:,} questions "
+        f"(at most {found['max_loss']:.1%} below the "
+        "dear model there),",
         f"reported on {found['reported']:,} others; 95 % intervals by the bootstrap, seed {found['seed']}",
     ]
     if found["left_out"]:

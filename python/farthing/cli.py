@@ -418,8 +418,8 @@ def cascade(
     """What it is worth to ask two cheap models, and a dear one only where their answers differ.
 
     FILE is .csv, .tsv, .jsonl or .parquet with an answer a row: question, model, extracted answer, whether it is right,
-    tokens. Models without a price are left out. The pair is chosen on one half of the questions and reported on the other,
-    beside the best single cheaper model. Nothing is sent anywhere.
+    tokens. Models without a price are left out. The pair is chosen on one half of the questions and reported on the
+    other, beside the best single cheaper model. Nothing is sent anywhere.
 
     \b
     Example:
