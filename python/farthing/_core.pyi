@@ -36,6 +36,7 @@ __all__ = [
     "count_chat",
     "count_text",
     "flush_files",
+    "learn_router",
     "prepare_import",
     "process_report",
     "unpack_embeddings",
@@ -277,6 +278,9 @@ def calibrate_drafts(
 ) -> str: ...
 def compare_routers(
     questions: list[tuple[str, str | None, float, float, float, float]], labels: list[int], rounds: int, seed: int
+) -> str: ...
+def learn_router(
+    questions: list[tuple[str, str | None, float, float, float, float]], rounds: int, seed: int
 ) -> str: ...
 def process_report() -> str: ...
 def unpack_embeddings(body: bytes) -> tuple[bytes, list[list[float] | None]] | None: ...

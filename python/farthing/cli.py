@@ -338,6 +338,8 @@ def evaluate(file: str, labels: str, seed: int, as_json: bool, **columns: Any) -
 @click.option("--cost", metavar="COLUMN", help="What the draft cost.")
 @click.option("--dear-cost", metavar="COLUMN", help="What the dear answer cost, or would have.")
 @click.option("--scorer-cost", metavar="COLUMN", help="What judging the draft cost.")
+@click.option("--router", is_flag=True, help="Learn a router instead: --prompt, --cheap and --dear, as for evaluate.")
+@click.option("--cheap", metavar="COLUMN", help="With --router: how right the cheap model was.")
 @click.option("--max-loss", default=0.01, show_default=True, help="Over all answers, what accepted drafts may lose.")
 @click.option("--confidence", default=0.95, show_default=True, help="That they do not lose more.")
 @click.option("--shadow", type=float, metavar="SHARE", help="The policy's shadow, for labels of a cache file.")
@@ -347,6 +349,8 @@ def evaluate(file: str, labels: str, seed: int, as_json: bool, **columns: Any) -
 @_manners
 def calibrate(
     data: str,
+    router: bool,
+    cheap: str | None,
     max_loss: float,
     confidence: float,
     shadow: float | None,
@@ -365,7 +369,10 @@ def calibrate(
     Examples:
       farthing calibrate drafts.csv --max-loss 0.02 --write calibration.json
       farthing calibrate answers.db --shadow 0.02
+      farthing calibrate outcomes.csv --router --cheap small_right --dear large_right --write router.json
     """
+    if router != (cheap is not None):
+        raise click.UsageError("--router and --cheap go together")
     for name, value in (("--max-loss", max_loss), ("--confidence", confidence)):
         if not 0 < value < 1:
             raise click.BadParameter("between 0 and 1", param_hint=name)
@@ -373,6 +380,9 @@ def calibrate(
         raise click.BadParameter("above 0, at most 1", param_hint="--shadow")
     import json
 
+    if router:
+        _learn(data, str(cheap), columns, seed, file, as_json)
+        return
     from . import calibration
     from .calibration_text import shown
 
@@ -384,6 +394,19 @@ def calibrate(
         lines = calibration.policy_lines(found, file)
         if not as_json:
             click.echo(f"\n{lines}" if lines else f"\n{file} has maps, but not a threshold for every rung")
+
+
+def _learn(data: str, cheap: str, columns: dict[str, str | None], seed: int, file: str | None, as_json: bool) -> None:
+    import json
+
+    from . import calibration, learned
+    from .evaluate import Columns, read
+
+    names = Columns(prompt=columns["prompt"] or "prompt", cheap=cheap, dear=columns["dear"] or "dear")
+    found = learned.learn(read(data), names, seed)
+    click.echo(json.dumps(found) if as_json else learned.shown(found))
+    if file is not None:
+        calibration.write(file, learned.weights(found))
 
 
 @cli.command(context_settings=CONTEXT)

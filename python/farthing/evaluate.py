@@ -18,7 +18,7 @@ from typing import IO, Any
 from . import _core
 from .exceptions import DataError, explain
 
-__all__ = ["Columns", "compare", "cost", "quality", "read", "shown"]
+__all__ = ["Columns", "compare", "cost", "quality", "questions", "read", "shown"]
 
 _WORDS = {
     "true": 1.0,
@@ -110,7 +110,24 @@ def compare(
     Raises:
         DataError: a column that is not there, a quality that is none, fewer than 10 rows.
     """
-    questions, left_out = [], 0
+    asked, left_out = questions(rows, columns)
+    found = json.loads(_core.compare_routers(asked, list(labels), 1000, seed))
+    has_costs = columns.cheap_cost is not None and columns.dear_cost is not None
+    return {"left_out": left_out, "has_costs": has_costs, **found}
+
+
+# Prompt, group, quality of the cheap and of the dear answer, cost of each.
+_Question = tuple[str, "str | None", float, float, float, float]
+
+
+def questions(rows: Iterable[Mapping[str, Any]], columns: Columns) -> tuple[list[_Question], int]:
+    """What the core takes, and how many rows were left out because an outcome is missing.
+
+    Raises:
+        DataError: a column that is not there, a quality that is none, fewer than 10 rows.
+    """
+    asked: list[_Question] = []
+    left_out = 0
     for number, row in enumerate(rows, 1):
         for name in (columns.prompt, columns.cheap, columns.dear, columns.group, columns.cheap_cost, columns.dear_cost):
             if name is not None and name not in row:
@@ -122,12 +139,10 @@ def compare(
             continue
         group = None if columns.group is None else str(row[columns.group])
         costs = (cost(row, columns.cheap_cost, number), cost(row, columns.dear_cost, number))
-        questions.append((str(row[columns.prompt]), group, cheap, dear, *costs))
-    if len(questions) < 10:
-        raise DataError(explain("too few rows with both outcomes", value=str(len(questions)), hint="10 or more"))
-    found = json.loads(_core.compare_routers(questions, list(labels), 1000, seed))
-    has_costs = columns.cheap_cost is not None and columns.dear_cost is not None
-    return {"left_out": left_out, "has_costs": has_costs, **found}
+        asked.append((str(row[columns.prompt]), group, cheap, dear, *costs))
+    if len(asked) < 10:
+        raise DataError(explain("too few rows with both outcomes", value=str(len(asked)), hint="10 or more"))
+    return asked, left_out
 
 
 def quality(value: object, name: str, number: int) -> float | None:

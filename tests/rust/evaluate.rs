@@ -5,6 +5,9 @@ use farthing::evaluate::calibrate::{Draft, Target, calibrate};
 use farthing::evaluate::curve::{Outcome, Ranking};
 use farthing::evaluate::isotonic::Isotonic;
 use farthing::evaluate::random::Random;
+use farthing::evaluate::router::{Row, learn};
+use farthing::route::features::{Surroundings, features};
+use farthing::route::learned::Weights;
 use proptest::prelude::*;
 
 fn rows(pairs: &[(u8, u8)]) -> Vec<Outcome> {
@@ -148,6 +151,24 @@ fn a_score_that_is_no_number_is_never_accepted() {
     let found = threshold(&rows, 0.01, 0.95).unwrap();
     assert_eq!((found.threshold, found.coverage, found.loss), (0.0, 0.5, 0.0));
     assert_eq!(threshold(&[], 0.01, 0.95), None);
+}
+
+#[test]
+fn weights_that_are_written_are_the_ones_that_were_reported_on() {
+    let row = |at: usize| {
+        let hard = at % 2 == 0;
+        let prompt = format!("{} number {at}", if hard { "Prove theorem" } else { "Name the capital of country" });
+        let outcome = Outcome { cheap: f64::from(u8::from(!hard)), dear: 1.0, cheap_cost: 1.0, dear_cost: 10.0 };
+        Row { prompt, group: None, outcome }
+    };
+    let learned = learn((0..400).map(row).collect(), 50, 0);
+    assert_eq!((learned.fitted, learned.report.rows), (300, 100));
+    let text = serde_json::to_string(&learned.cheap).unwrap();
+    let again: Weights = serde_json::from_str(&text).unwrap();
+    assert_eq!(again, learned.cheap);
+    let good = |prompt: &str| again.probability(&features(prompt, &Surroundings::default()));
+    assert!(good("Name the capital of France") > 0.8 && good("Prove theorem 7") < 0.2);
+    assert_eq!(learn(Vec::new(), 10, 0).report.rows, 0);
 }
 
 fn draft(score: f64, good: f64, is_typical: bool) -> Draft {
