@@ -23,8 +23,8 @@ _LEAST_ROWS = 40
 
 
 def learn(rows: Iterable[Mapping[str, Any]], columns: outcomes.Columns, seed: int = 0) -> dict[str, Any]:
-    """Learns from three quarters of the rows and reports on the others. Of rows of one prompt the first is taken, so that
-    no prompt is in both.
+    """Learns from three quarters of the rows and reports on the others. Of rows of one prompt the first is taken, so
+    that no prompt is in both.
 
     Returns:
         `{"fitted": rows, "cheap": weights, "dear": weights, "report": {...}, "repeated": rows}`; the report is what
