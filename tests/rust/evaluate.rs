@@ -156,7 +156,7 @@ fn a_score_that_is_no_number_is_never_accepted() {
 #[test]
 fn weights_that_are_written_are_the_ones_that_were_reported_on() {
     let row = |at: usize| {
-        let hard = at % 2 == 0;
+        let hard = at.is_multiple_of(2);
         let prompt = format!("{} number {at}", if hard { "Prove theorem" } else { "Name the capital of country" });
         let outcome = Outcome { cheap: f64::from(u8::from(!hard)), dear: 1.0, cheap_cost: 1.0, dear_cost: 10.0 };
         Row { prompt, group: None, outcome }
