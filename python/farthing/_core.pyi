@@ -31,10 +31,12 @@ __all__ = [
     "after_fork_in_parent",
     "at_exit",
     "before_fork",
+    "calibrate_drafts",
     "compare_routers",
     "count_chat",
     "count_text",
     "flush_files",
+    "learn_router",
     "prepare_import",
     "process_report",
     "unpack_embeddings",
@@ -268,8 +270,17 @@ class CacheFile:
 def prepare_import(path: str, first: str) -> None: ...
 def count_chat(model: str, messages: bytes, tools: bytes | None) -> tuple[int, bool]: ...
 def count_text(model: str, text: str) -> tuple[int, bool]: ...
+def calibrate_drafts(
+    drafts: list[tuple[float, float, float | None, tuple[float, float, float] | None, bool]],
+    max_loss: float,
+    confidence: float,
+    seed: int,
+) -> str: ...
 def compare_routers(
     questions: list[tuple[str, str | None, float, float, float, float]], labels: list[int], rounds: int, seed: int
+) -> str: ...
+def learn_router(
+    questions: list[tuple[str, str | None, float, float, float, float]], rounds: int, seed: int
 ) -> str: ...
 def process_report() -> str: ...
 def unpack_embeddings(body: bytes) -> tuple[bytes, list[list[float] | None]] | None: ...

@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+from .commands import CONTEXT, calibrate, cascade, evaluate
+from .commands import manners as _manners
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -24,22 +25,6 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 
         click.echo(f"farthing {version('farthing')}")
         context.exit()
-
-
-def _manners(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns farthing's own errors into messages."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        from .exceptions import FarthingError
-
-        try:
-            return command(*args, **kwargs)
-        except FarthingError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(1)
-
-    return wrapper
 
 
 @click.group(context_settings=CONTEXT)
@@ -58,6 +43,8 @@ def cli() -> None:
       farthing report answers.db          what the programs that share a cache file spent and saved
       farthing cache answers.db list      what is in it
       farthing evaluate outcomes.csv      what a router between two models would be worth
+      farthing cascade answers.csv        what two cheap models that agree would be worth
+      farthing calibrate drafts.csv       from which score on a draft is good enough
     """
 
 
@@ -293,37 +280,8 @@ def import_lines(path: str, lines: Any) -> None:
     click.echo(f"took in {cache_file.import_lines(path, lines):,} answers")
 
 
-@cli.command(context_settings=CONTEXT)
-@click.argument("file", metavar="FILE")
-@click.option("--prompt", default="prompt", show_default=True, metavar="COLUMN", help="The text that was asked.")
-@click.option("--cheap", required=True, metavar="COLUMN", help="How right the cheap model was: 0 to 1, or true, false.")
-@click.option("--dear", required=True, metavar="COLUMN", help="The same of the dear model.")
-@click.option("--group", metavar="COLUMN", help="A subject or task, to compare with its mean.")
-@click.option("--cheap-cost", metavar="COLUMN", help="What the cheap answer cost.")
-@click.option("--dear-cost", metavar="COLUMN", help="What the dear answer cost.")
-@click.option("--labels", default="200,1000", show_default=True, metavar="N,N", help="Labelled rows to learn from.")
-@click.option("--seed", default=0, show_default=True, help="Of the folds and the intervals.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-@_manners
-def evaluate(file: str, labels: str, seed: int, as_json: bool, **columns: Any) -> None:
-    """What a router between a cheap and a dear model is worth, on questions that both have answered.
-
-    FILE is .csv, .tsv, .jsonl or .parquet. Nothing is sent anywhere. The measures are RouteLLM's (arXiv 2406.18665):
-    APGR is 0.5 for a router that knows nothing; CPT(50 %) is the share of calls that must go to the dear model to gain
-    half of what it is better by. What is learned is judged on rows that it was not learned from.
-    """
-    import json
-
-    from .evaluate import Columns, compare, read, shown
-
-    try:
-        counts = [int(count) for count in labels.split(",") if count.strip()]
-    except ValueError:
-        raise click.BadParameter("numbers with commas between them", param_hint="--labels") from None
-    if seed < 0 or any(count < 1 for count in counts):
-        raise click.BadParameter("numbers of at least 1, and a seed of at least 0", param_hint="--labels")
-    found = compare(read(file), Columns(**columns), counts, seed)
-    click.echo(json.dumps(found) if as_json else shown(found))
+for command in (evaluate, cascade, calibrate):
+    cli.add_command(command)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import IO, Any
 from . import _core
 from .exceptions import DataError, explain
 
-__all__ = ["Columns", "compare", "read", "shown"]
+__all__ = ["Columns", "compare", "cost", "quality", "questions", "read", "shown"]
 
 _WORDS = {
     "true": 1.0,
@@ -110,49 +110,74 @@ def compare(
     Raises:
         DataError: a column that is not there, a quality that is none, fewer than 10 rows.
     """
-    questions, left_out = [], 0
+    asked, left_out = questions(rows, columns)
+    found = json.loads(_core.compare_routers(asked, list(labels), 1000, seed))
+    has_costs = columns.cheap_cost is not None and columns.dear_cost is not None
+    return {"left_out": left_out, "has_costs": has_costs, **found}
+
+
+# Prompt, group, quality of the cheap and of the dear answer, cost of each.
+_Question = tuple[str, "str | None", float, float, float, float]
+
+
+def questions(rows: Iterable[Mapping[str, Any]], columns: Columns) -> tuple[list[_Question], int]:
+    """What the core takes, and how many rows were left out because an outcome is missing.
+
+    Raises:
+        DataError: a column that is not there, a quality that is none, fewer than 10 rows.
+    """
+    asked: list[_Question] = []
+    left_out = 0
     for number, row in enumerate(rows, 1):
         for name in (columns.prompt, columns.cheap, columns.dear, columns.group, columns.cheap_cost, columns.dear_cost):
             if name is not None and name not in row:
                 hint = f"there are: {', '.join(map(str, row))}"
                 raise DataError(explain("no such column", where=f"row {number}", value=name, hint=hint))
-        cheap, dear = (_quality(row[name], name, number) for name in (columns.cheap, columns.dear))
+        cheap, dear = (quality(row[name], name, number) for name in (columns.cheap, columns.dear))
         if cheap is None or dear is None or row[columns.prompt] is None:
             left_out += 1
             continue
         group = None if columns.group is None else str(row[columns.group])
-        costs = (_cost(row, columns.cheap_cost, number), _cost(row, columns.dear_cost, number))
-        questions.append((str(row[columns.prompt]), group, cheap, dear, *costs))
-    if len(questions) < 10:
-        raise DataError(explain("too few rows with both outcomes", value=str(len(questions)), hint="10 or more"))
-    found = json.loads(_core.compare_routers(questions, list(labels), 1000, seed))
-    has_costs = columns.cheap_cost is not None and columns.dear_cost is not None
-    return {"left_out": left_out, "has_costs": has_costs, **found}
+        costs = (cost(row, columns.cheap_cost, number), cost(row, columns.dear_cost, number))
+        asked.append((str(row[columns.prompt]), group, cheap, dear, *costs))
+    if len(asked) < 10:
+        raise DataError(explain("too few rows with both outcomes", value=str(len(asked)), hint="10 or more"))
+    return asked, left_out
 
 
-def _quality(value: object, name: str, number: int) -> float | None:
+def quality(value: object, name: str, number: int) -> float | None:
+    """What a cell says of an answer, 0 to 1; None where it says nothing. `name`, `number`: of the column and the row.
+
+    Raises:
+        DataError: it says something else.
+    """
     if value is None or value == "":
         return None
     try:
-        quality = _WORDS[value.lower()] if isinstance(value, str) and value.lower() in _WORDS else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        quality = math.nan
-    if 0 <= quality <= 1:
-        return quality
-    if math.isnan(quality) and not isinstance(value, str):
+        share = _WORDS[value.lower()] if isinstance(value, str) and value.lower() in _WORDS else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        share = math.nan
+    if 0 <= share <= 1:
+        return share
+    if math.isnan(share) and not isinstance(value, str):
         return None
     raise DataError(explain(f"{name} must be 0 to 1, or true or false", where=f"row {number}", value=repr(value)[:80]))
 
 
-def _cost(row: Mapping[str, Any], name: str | None, number: int) -> float:
+def cost(row: Mapping[str, Any], name: str | None, number: int) -> float:
+    """What a row's column says that something cost, at least 0; 0 without a column.
+
+    Raises:
+        DataError: it is no such number.
+    """
     if name is None:
         return 0.0
     try:
-        cost = float(row[name])
-    except (TypeError, ValueError):
-        cost = math.nan
-    if cost >= 0 and math.isfinite(cost):
-        return cost
+        paid = float(row[name])
+    except (TypeError, ValueError, OverflowError):
+        paid = math.nan
+    if paid >= 0 and math.isfinite(paid):
+        return paid
     raise DataError(explain(f"{name} must be a number >= 0", where=f"row {number}", value=repr(row[name])[:80]))
 
 

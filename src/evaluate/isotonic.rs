@@ -44,12 +44,11 @@ impl Isotonic {
         Self { points: pooled.iter().map(|block| (block.score_sum / block.rows, block.mean())).collect() }
     }
 
-    /// # Errors
-    /// None when the points do not rise.
+    /// None when there are no points, when they do not rise, or when one is not within 0 to 1.
     pub fn from_points(points: Vec<(f64, f64)>) -> Option<Self> {
         let rises = points.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1);
-        let finite = points.iter().all(|(score, good)| score.is_finite() && (0.0..=1.0).contains(good));
-        (rises && finite).then_some(Self { points })
+        let known = points.iter().all(|(score, good)| score.is_finite() && (0.0..=1.0).contains(good));
+        (rises && known && !points.is_empty()).then_some(Self { points })
     }
 
     pub fn points(&self) -> &[(f64, f64)] {

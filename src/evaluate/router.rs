@@ -47,6 +47,48 @@ pub struct Comparison {
     pub lines: Vec<Line>,
 }
 
+/// Weights that were learned from one part of the rows, and what they do on the other.
+#[derive(Clone, Debug, Serialize)]
+pub struct Learned {
+    pub fitted: usize,
+    /// Of the probability that the cheap model's answer is good. What is sent to the dear model first is what gains most:
+    /// its probability less this one.
+    pub cheap: Weights,
+    pub dear: Weights,
+    pub report: Comparison,
+}
+
+/// Learns from three quarters of the rows, and reports on the last beside random, prompt length and the oracle.
+pub fn learn(rows: Vec<Row>, rounds: usize, seed: u64) -> Learned {
+    let mut held = rows;
+    Random::new(seed).shuffle(&mut held);
+    let taught = held.split_off(held.len() / 4);
+    let look = |row: &Row| features(&row.prompt, &Surroundings::default());
+    let looks: Vec<Features> = taught.iter().map(look).collect();
+    let fit = |of: fn(&Outcome) -> f64| {
+        let rows: Vec<_> = looks.iter().zip(&taught).map(|(look, row)| (look, of(&row.outcome) as f32)).collect();
+        Weights::fit(&rows, seed)
+    };
+    let (cheap, dear) = (fit(|row| row.cheap), fit(|row| row.dear));
+    let outcomes: Vec<Outcome> = held.iter().map(|row| row.outcome).collect();
+    let line = |name, labels, scores: &[f64]| {
+        let ranking = Ranking::new(scores);
+        let curve = tenths(&ranking.curve(&outcomes));
+        Line { name, labels, measures: ranking.measures(&outcomes, rounds, seed), curve }
+    };
+    let gain = |row: &Row| {
+        let look = look(row);
+        f64::from(dear.probability(&look) - cheap.probability(&look))
+    };
+    let lines = vec![
+        line("random", 0, &vec![0.0; held.len()]),
+        line("prompt length", 0, &held.iter().map(|row| row.prompt.len() as f64).collect::<Vec<_>>()),
+        line("learned", taught.len(), &held.iter().map(gain).collect::<Vec<_>>()),
+        line("oracle", 0, &outcomes.iter().map(|row| row.dear - row.cheap).collect::<Vec<_>>()),
+    ];
+    Learned { fitted: taught.len(), cheap, dear, report: comparison(&outcomes, lines, rounds, seed) }
+}
+
 /// `labels`: how many labelled rows the learned router gets, a line each; more than there are is all of them.
 pub fn compare(rows: &[Row], labels: &[usize], rounds: usize, seed: u64) -> Comparison {
     let outcomes: Vec<Outcome> = rows.iter().map(|row| row.outcome).collect();
@@ -85,10 +127,14 @@ pub fn compare(rows: &[Row], labels: &[usize], rounds: usize, seed: u64) -> Comp
         lines.push(line("learned", count, &scores));
     }
     lines.push(line("oracle", 0, &outcomes.iter().map(|row| row.dear - row.cheap).collect::<Vec<_>>()));
+    comparison(&outcomes, lines, rounds, seed)
+}
+
+fn comparison(outcomes: &[Outcome], lines: Vec<Line>, rounds: usize, seed: u64) -> Comparison {
     let mean = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>() / outcomes.len().max(1) as f64;
     let spread = |of: fn(&Outcome) -> f64| mean_interval(&outcomes.iter().map(of).collect::<Vec<_>>(), rounds, seed);
     Comparison {
-        rows: rows.len(),
+        rows: outcomes.len(),
         cheap_quality: spread(|row| row.cheap),
         dear_quality: spread(|row| row.dear),
         gain: spread(|row| row.dear - row.cheap),

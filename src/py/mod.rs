@@ -51,7 +51,7 @@ mod _core {
     #[pymodule_export]
     use super::error::{CoreError, SendError};
     #[pymodule_export]
-    use super::evaluate::compare_routers;
+    use super::evaluate::{calibrate_drafts, compare_routers, learn_router};
     #[pymodule_export]
     use super::file::{CacheFile, prepare_import};
     #[pymodule_export]

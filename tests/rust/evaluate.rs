@@ -1,9 +1,13 @@
 //! What a router is worth: the measures against their definitions, the bounds against published tables.
 
-use farthing::evaluate::bound::{lower, threshold, upper};
+use farthing::evaluate::bound::{least_rows, lower, mean_loss, threshold, upper, upper_mean};
+use farthing::evaluate::calibrate::{Draft, Target, calibrate};
 use farthing::evaluate::curve::{Outcome, Ranking};
 use farthing::evaluate::isotonic::Isotonic;
 use farthing::evaluate::random::Random;
+use farthing::evaluate::router::{Row, learn};
+use farthing::route::features::{Surroundings, features};
+use farthing::route::learned::Weights;
 use proptest::prelude::*;
 
 fn rows(pairs: &[(u8, u8)]) -> Vec<Outcome> {
@@ -61,10 +65,10 @@ fn exact_bounds() {
 
 #[test]
 fn a_threshold_needs_rows_enough_for_its_promise() {
-    let good: Vec<_> = (0..100).map(|at| (f64::from(at), true)).collect();
+    let good: Vec<_> = (0..100).map(|at| (f64::from(at) / 100.0, 0.0)).collect();
     // 100 good answers do not show that fewer than 1 % are bad, 1,000 do.
     assert_eq!(threshold(&good, 0.01, 0.95), None);
-    let good: Vec<_> = (0..1000).map(|at| (f64::from(at), true)).collect();
+    let good: Vec<_> = (0..1000).map(|at| (f64::from(at) / 1000.0, 0.0)).collect();
     let found = threshold(&good, 0.01, 0.95).unwrap();
     assert_eq!((found.threshold, found.coverage, found.loss), (0.0, 1.0, 0.0));
 }
@@ -80,7 +84,7 @@ fn the_bound_holds_as_often_as_it_says() {
         let rows: Vec<_> = (0..600)
             .map(|_| {
                 let score = uniform();
-                (score, uniform() >= 0.3 * (1.0 - score))
+                (score, f64::from(u8::from(uniform() < 0.3 * (1.0 - score))))
             })
             .collect();
         if let Some(chosen) = threshold(&rows, 0.05, 0.9) {
@@ -91,7 +95,116 @@ fn the_bound_holds_as_often_as_it_says() {
     assert!(found > 390 && broken <= 50, "{broken} of {found}");
 }
 
+#[test]
+fn rows_that_a_promise_needs() {
+    assert_eq!(least_rows(0.01, 0.95), 299);
+    assert_eq!(least_rows(0.05, 0.95), 59);
+    for max_loss in [0.001, 0.01, 0.05, 0.3, 0.999] {
+        let least = least_rows(max_loss, 0.95);
+        assert!(upper(0, least, 0.95) <= max_loss, "{max_loss}");
+        assert!(least == 1 || upper(0, least - 1, 0.95) > max_loss, "{max_loss}");
+    }
+}
+
+#[test]
+fn partial_losses_have_a_bound_of_their_own() {
+    // Hoeffding-Bentkus of losses that happen to be whole is never below the exact one, and not far above it.
+    for (bad, total) in [(0, 300), (3, 300), (40, 1000)] {
+        let exact = upper(bad, total, 0.95);
+        let bound = upper_mean(bad as f64, total, 0.95, false);
+        assert!(exact <= bound + 1e-12 && bound < exact + 0.01, "{bad} of {total}: {exact} {bound}");
+    }
+    // Sure losses of 0.01 each are far from rounded ones.
+    assert!(upper_mean(10.0, 1000, 0.95, false) < 0.02);
+    assert_eq!(upper_mean(0.0, 0, 0.95, false), 1.0);
+    assert_eq!(upper_mean(5.0, 5, 0.95, false), 1.0);
+    let mean = mean_loss(&[0.5; 100]);
+    assert!(mean.low < 0.5 && 0.5 < mean.high && mean.high < 0.7);
+    assert!(mean_loss(&[]).value.is_nan());
+}
+
+/// The same promise when losses are between 0 and 1.
+#[test]
+fn the_bound_of_partial_losses_holds() {
+    let mut random = Random::new(6);
+    let mut uniform = move || (random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+    let (mut found, mut broken) = (0, 0);
+    for _ in 0..200 {
+        // A loss between 0 and 0.6 (1 - score): its mean is 0.3 (1 - score), as above.
+        let rows: Vec<_> = (0..600)
+            .map(|_| {
+                let score = uniform();
+                (score, uniform() * 0.6 * (1.0 - score))
+            })
+            .collect();
+        if let Some(chosen) = threshold(&rows, 0.05, 0.9) {
+            found += 1;
+            broken += u32::from(0.15 * (1.0 - chosen.threshold).powi(2) > 0.05);
+        }
+    }
+    assert!(found > 190 && broken <= 25, "{broken} of {found}");
+}
+
+#[test]
+fn a_score_that_is_no_number_is_never_accepted() {
+    let rows: Vec<_> = (0..600).map(|_| (f64::NAN, 1.0)).chain((0..600).map(|_| (1.0, 0.0))).collect();
+    let found = threshold(&rows, 0.01, 0.95).unwrap();
+    assert_eq!((found.threshold, found.coverage, found.loss), (0.0, 0.5, 0.0));
+    assert_eq!(threshold(&[], 0.01, 0.95), None);
+}
+
+#[test]
+fn weights_that_are_written_are_the_ones_that_were_reported_on() {
+    let row = |at: usize| {
+        let hard = at.is_multiple_of(2);
+        let prompt = format!("{} number {at}", if hard { "Prove theorem" } else { "Name the capital of country" });
+        let outcome = Outcome { cheap: f64::from(u8::from(!hard)), dear: 1.0, cheap_cost: 1.0, dear_cost: 10.0 };
+        Row { prompt, group: None, outcome }
+    };
+    let learned = learn((0..400).map(row).collect(), 50, 0);
+    assert_eq!((learned.fitted, learned.report.rows), (300, 100));
+    let text = serde_json::to_string(&learned.cheap).unwrap();
+    let again: Weights = serde_json::from_str(&text).unwrap();
+    assert_eq!(again, learned.cheap);
+    let good = |prompt: &str| again.probability(&features(prompt, &Surroundings::default()));
+    assert!(good("Name the capital of France") > 0.8 && good("Prove theorem 7") < 0.2);
+    assert_eq!(learn(Vec::new(), 10, 0).report.rows, 0);
+}
+
+fn draft(score: f64, good: f64, is_typical: bool) -> Draft {
+    Draft { score, good, dear: None, costs: None, is_typical }
+}
+
+#[test]
+fn what_is_not_typical_teaches_the_map_alone() {
+    let mut drafts: Vec<_> = (0..400).map(|at| draft(f64::from(at) / 400.0, 1.0, true)).collect();
+    drafts.extend((0..1000).map(|_| draft(0.0, 0.0, false)));
+    let found = calibrate(&drafts, Target { max_loss: 0.05, confidence: 0.95 }, 0);
+    assert_eq!((found.fitted, found.chosen_on, found.reported), (1100, 200, 100));
+    assert_eq!(found.cheap_loss.value, 0.0);
+    assert!(found.points[0].1 < 0.01);
+}
+
 proptest! {
+    #[test]
+    fn calibrating_never_panics_and_what_it_chooses_is_on_the_grid(
+        rows in prop::collection::vec((0.0..=1.0_f64, 0.0..=1.0_f64, prop::option::of(0.0..=1.0_f64), any::<bool>()), 0..80),
+        max_loss in 0.01..0.9_f64,
+        seed in any::<u64>(),
+    ) {
+        let drafts: Vec<_> = rows
+            .into_iter()
+            .map(|(score, good, dear, is_typical)| Draft { dear, ..draft(score, good, is_typical) })
+            .collect();
+        let found = calibrate(&drafts, Target { max_loss, confidence: 0.95 }, seed);
+        prop_assert_eq!(found.fitted + found.chosen_on + found.reported, drafts.len());
+        if let Some(chosen) = found.chosen {
+            prop_assert!(chosen.bound <= max_loss && chosen.coverage > 0.0);
+            prop_assert!((chosen.threshold * 1000.0).round() / 1000.0 == chosen.threshold);
+        }
+        prop_assert!(found.points.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1));
+    }
+
     #[test]
     fn isotonic_never_falls(rows in prop::collection::vec((-5.0..5.0_f64, 0..2_u8), 1..60)) {
         let rows: Vec<_> = rows.into_iter().map(|(score, good)| (score, f64::from(good))).collect();
