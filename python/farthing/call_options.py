@@ -141,8 +141,8 @@ class options:
         tag: 1 to 128 printable characters; None = as outside.
         sample: a whole number (64 bits) or 1 to 128 printable characters; None = as outside. 3 and "3" are two samples.
         reference: a known good answer, for the scorers of `[escalate]` (pytest evaluations); None = as outside.
-        deadline: seconds, > 0, or a text; after it no further model of the ladder is asked, and the best draft so far is
-            the answer; None = as outside.
+        deadline: seconds, > 0, or a text; after it no further model of the ladder is asked, and the best draft so
+            far is the answer; None = as outside.
         max_cost: USD; a further model that may cost more than what is left is not asked; None = as outside.
 
     Raises:
@@ -224,7 +224,8 @@ class options:
 def from_headers(headers: Mapping[str, str]) -> Options | None:
     """The options in the x-farthing-* headers of a request; None when there are none.
 
-    Names in any case: x-farthing-cache, -ttl, -tag, -sample, -deadline, -max-cost, with the values of `options`; a sample of digits is a
+    Names in any case: x-farthing-cache, -ttl, -tag, -sample, -deadline, -max-cost, with the values of `options` (a
+    reference is too long for a header); a sample of digits is a
     number, so that the header `3` and `options(sample=3)` are one sample. A header is the nearest word: it wins over
     the context (`merge(current(), from_headers(...))`).
 

@@ -1,6 +1,7 @@
 """The part of the policy that says when an answer is good enough, and who is asked when it is not.
 
-Not in this room: what is made of it (`src/stages/escalate.rs`, `src/escalate/`), and where the models are (upstreams.py).
+Not in this room: what is made of it (`src/stages/escalate.rs`, `src/escalate/`), and where the models are
+(upstreams.py).
 """
 
 from __future__ import annotations
@@ -131,8 +132,8 @@ class Agreement(_Portable):
     Args:
         models: models or aliases that are asked too.
         samples: how often the rung itself is asked again, 0 to 32; worth it at a temperature above 0 only.
-        compare: "exact", "numeric", "normalised", "json", or a function `(one: str, other: str) -> bool`; None = by what
-            the answers look like.
+        compare: "exact", "numeric", "normalised", "json", or a function `(one: str, other: str) -> bool`; None = by
+            what the answers look like.
     """
 
     models: tuple[str, ...] = field(default=(), metadata=check(checks.names))

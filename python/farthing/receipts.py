@@ -108,8 +108,8 @@ class Receipt:
         prompt_tokens, completion_tokens, cached_tokens: tokens of the answer, paid for or (hit, joined) not.
         estimated: the tokens were not counted by the upstream but estimated.
         cost: USD charged for this call, `overhead` included; None = a price is unknown.
-        saved: USD that were not charged thanks to farthing, after `overhead`; below 0: the call cost more with farthing;
-            None = a price is unknown, or there was nothing to save. Where another model answered than the one that was
+        saved: USD that were not charged thanks to farthing, after `overhead`; below 0: the call cost more with
+            farthing; None = a price is unknown, or there was nothing to save. Where another model answered than the one that was
             asked it is an estimate: the asked model's price for the tokens of the answer.
         attempts: the requests that went to upstreams for this call, retries included, in the order in which they left.
         notes: what farthing changed about this call, or could not do for it.
@@ -117,7 +117,8 @@ class Receipt:
         stages: (stage, seconds in it with everything below it), outermost first.
         route: which tier the stage route chose; None = it had no say.
         rungs: the answers of the ladder, in the order in which they were asked.
-        overhead: USD spent on the call beyond its answer (classifier, judge, rejected drafts); None = a price is unknown.
+        overhead: USD spent on the call beyond its answer (classifier, judge, rejected drafts); None = a price is
+            unknown.
         complete: False while a stream is still running.
     """
 

@@ -220,8 +220,8 @@ class Route(_Portable):
         rules: see `Rules`.
         llm: see `Classifier`; needed for "llm".
         weights: the file for "learned".
-        affinity: "stay" (a conversation keeps its tier), "rise" (it may go to a dearer one), "off" (each call by itself,
-            but to a cheaper tier only if that pays after the prompt cache that is given up).
+        affinity: "stay" (a conversation keeps its tier), "rise" (it may go to a dearer one), "off" (each call by
+            itself, but to a cheaper tier only if that pays after the prompt cache that is given up).
         affinity_ttl: seconds that a conversation is remembered.
         timeout: seconds that a function, or the asked model, may take.
         baseline: the model that savings are compared with; None = the one that the call names, else the last tier's.
