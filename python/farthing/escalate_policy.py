@@ -86,10 +86,10 @@ def _compare(value: object, key: str) -> object:
 
 def _calibration(value: object, key: str) -> object:
     """What `farthing calibrate --write` wrote: the path of the file, or what is in it."""
-    from .calibrate import load
+    from .calibrate import load, validate
 
     if isinstance(value, Mapping):
-        return MappingProxyType(dict(value))
+        return MappingProxyType(validate(value, where=key))
     place = checks.path(value, key)
     try:
         load(place)
@@ -104,6 +104,12 @@ def _usd(value: object, key: str) -> Decimal:
     if not amount:
         raise Bad(f"{key} must be more than 0", shown(value))
     return amount
+
+
+def _read(calibration: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    from .calibrate import load
+
+    return load(calibration) if isinstance(calibration, str) else calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +216,13 @@ class Escalate(_Portable):
         if thresholds is None and values.get("calibration") is None and values.get("ladder"):
             hint = f'thresholds = [{", ".join(["0.85"] * (len(ladder) - 1))}], or calibration = "calibration.json"'
             raise Bad("missing key", dotted(key, "thresholds"), hint)
+        if thresholds is None and values.get("calibration") is not None:
+            rungs = _read(values["calibration"])["rungs"]
+            for rung in ladder[:-1]:
+                found = rungs.get(rung) or rungs.get("")
+                if found is None or found.get("threshold") is None:
+                    hint = "give thresholds of P(good) as well, calibrate with more rows, or allow a higher --max-loss"
+                    raise Bad(f"{dotted(key, 'calibration')} has no threshold for a rung", rung, hint)
         scorers = [scorer for scorer, _ in values.get("scorer", ())]
         for needed, example in (
             ("judge", '{ model = "gpt-4o-mini" }'),
@@ -222,11 +235,7 @@ class Escalate(_Portable):
         """As `src/config.rs` reads it."""
         from .hooks import core_name
 
-        calibration: Any = self.calibration
-        if isinstance(calibration, str):
-            from .calibrate import load
-
-            calibration = load(calibration)
+        calibration = None if self.calibration is None else _read(self.calibration)
         compare = None if self.agreement is None else self.agreement.compare
         return {
             "ladder": list(self.ladder),

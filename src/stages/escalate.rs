@@ -297,7 +297,7 @@ impl Climb<'_> {
             if let Some(best) = self.best.take() {
                 self.reject(best);
             }
-            self.shadow(&candidate);
+            self.compare(&candidate);
             let response = self.take(candidate);
             return Ok(Some(self.learn(response)));
         }
@@ -403,34 +403,36 @@ impl Climb<'_> {
         if drafts.is_empty() || self.stage.ladder.keep == learning::Keep::Nothing {
             return response;
         }
-        let (labels, keep) = (Arc::clone(&self.stage.labels), self.stage.ladder.keep);
-        let (question, endpoint, receipt) =
-            (self.question.clone(), self.request.endpoint, Arc::clone(&self.cx.receipt));
+        let shadows: Vec<_> = drafts.into_iter().map(|draft| self.shadow(draft)).collect();
+        let (endpoint, receipt) = (self.request.endpoint, Arc::clone(&self.cx.receipt));
         at_end(response, move |whole| {
-            let text = learning::text_of(endpoint, whole);
-            let cost = receipt.read(|facts| facts.cost);
-            learning::keep_rejected(&labels, keep, &question, &drafts, text.as_deref().map(|text| (text, cost)));
+            let answer = learning::text_of(endpoint, whole).map(|text| (text, receipt.read(|facts| facts.cost)));
+            for shadow in shadows {
+                learning::keep_rejected(shadow, answer.clone());
+            }
         })
     }
 
     /// Compares an accepted draft with the dearest model's answer, for a sample of them.
-    fn shadow(&self, candidate: &Candidate) {
-        let ladder = &self.stage.ladder;
-        if !learning::is_drawn(ladder.shadow) || self.question.answers > 1 || has_effects(self.request) {
-            return;
+    fn compare(&self, candidate: &Candidate) {
+        if learning::is_drawn(self.stage.ladder.shadow) && self.question.answers <= 1 && !has_effects(self.request) {
+            self.shadow(candidate.judged.clone()).start();
         }
-        let shadow = learning::Shadow {
+    }
+
+    fn shadow(&self, draft: learning::Judged) -> learning::Shadow {
+        learning::Shadow {
             cx: self.cx.clone(),
             next: self.next.clone(),
             choices: Arc::clone(self.choices),
-            ladder: Arc::clone(ladder),
+            ladder: Arc::clone(&self.stage.ladder),
             request: self.request.clone(),
             question: self.question.clone(),
-            draft: candidate.judged.clone(),
+            draft,
             labels: Arc::clone(&self.stage.labels),
-            keep: ladder.keep,
-        };
-        shadow.start();
+            keep: self.stage.ladder.keep,
+            dear: None,
+        }
     }
 
     /// The draft is the call's answer.

@@ -89,23 +89,18 @@ impl Judged {
     }
 }
 
-/// Keeps the labels of rejected drafts. `answer`: what was answered in their place, whole; None = nobody knows.
-pub fn keep_rejected(
-    labels: &Labels,
-    keep: Keep,
-    question: &Question,
-    drafts: &[Judged],
-    answer: Option<(&str, Option<Money>)>,
-) {
-    if keep == Keep::Nothing {
+/// Keeps the label of a rejected draft. `answer`: what was answered in its place, whole; None = nobody knows. What is too
+/// long to be compared word for word is judged for as large a sample as accepted drafts are.
+pub fn keep_rejected(shadow: Shadow, answer: Option<(String, Option<Money>)>) {
+    let good = answer.as_ref().and_then(|(text, _)| same(&shadow.draft.text, text));
+    if good.is_none() && answer.is_some() && shadow.ladder.judge.is_some() && is_drawn(shadow.ladder.shadow) {
+        Shadow { dear: answer, ..shadow }.start();
         return;
     }
-    for draft in drafts {
-        let mut label = draft.label(question, keep, Kind::Escalation);
-        label.good = answer.and_then(|(text, _)| same(&draft.text, text));
-        label.dear_cost = answer.and_then(|(_, cost)| cost);
-        labels.keep(label);
-    }
+    let mut label = shadow.draft.label(&shadow.question, shadow.keep, Kind::Escalation);
+    label.good = good;
+    label.dear_cost = answer.and_then(|(_, cost)| cost);
+    shadow.labels.keep(label);
 }
 
 /// 1: the draft says what the answer says; 0: another thing; None: they are too long to be compared.
@@ -123,7 +118,8 @@ pub fn is_drawn(share: f64) -> bool {
     share > 0.0 && ((RandomState::new().hash_one(1_u8) >> 11) as f64) < share * ALL
 }
 
-/// An accepted draft that is compared with the dearest model's answer.
+/// A draft that is compared with a dearer model's answer. Cheap to clone but for what was asked.
+#[derive(Clone)]
 pub struct Shadow {
     pub cx: Context,
     pub next: Next,
@@ -134,11 +130,16 @@ pub struct Shadow {
     pub draft: Judged,
     pub labels: Arc<Labels>,
     pub keep: Keep,
+    /// The dearer answer and what it cost, where the draft was rejected; None = it was accepted, and nobody was asked.
+    pub dear: Option<(String, Option<Money>)>,
 }
 
 impl Shadow {
-    /// Asks in the background.
+    /// Asks in the background; outside of a runtime there is none.
     pub fn start(self) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
         let facts = self.cx.receipt.read(|facts| Facts {
             model_asked: Arc::clone(&facts.model_asked),
             tag: facts.tag.clone(),
@@ -150,13 +151,24 @@ impl Shadow {
         outer.spawn(async move { Self { cx, ..self }.compare().await });
     }
 
-    async fn compare(self) {
-        let Some(dearest) = self.ladder.rungs.last().and_then(|rung| self.choices.tier(&rung.name)) else { return };
+    /// What the dearest model says, and what that cost.
+    async fn ask_dearest(&self) -> Option<(String, Option<Money>)> {
+        let dearest = self.choices.tier(&self.ladder.rungs.last()?.name)?;
         let request = aside::unstreamed(&self.request);
-        let timeout = self.ladder.timeout;
-        let said = aside::answered(&self.cx, &self.next, dearest, request, SHADOW, timeout).await;
-        let Some(dear) = said.ok().and_then(|body| text(self.request.endpoint, &body)) else { return };
-        let dear_cost = self.cx.receipt.read(|facts| facts.attempts.iter().filter_map(|attempt| attempt.cost).sum());
+        let said = aside::answered(&self.cx, &self.next, dearest, request, SHADOW, self.ladder.timeout).await;
+        let text = text(self.request.endpoint, &said.ok()?)?;
+        let costs: Option<Vec<Money>> =
+            self.cx.receipt.read(|facts| facts.attempts.iter().map(|attempt| attempt.cost).collect());
+        Some((text, costs.map(|costs| costs.into_iter().sum())))
+    }
+
+    async fn compare(self) {
+        let is_rejected = self.dear.is_some();
+        let dear = match self.dear.clone() {
+            Some(dear) => Some(dear),
+            None => self.ask_dearest().await,
+        };
+        let Some((dear, dear_cost)) = dear else { return };
         let helper = self.ladder.judge.as_ref().and_then(|settings| self.choices.helper(&settings.model));
         let good = match helper {
             _ if extract::agree(&self.draft.text, &dear, None) => Some(1.0),
@@ -164,14 +176,16 @@ impl Shadow {
             None => same(&self.draft.text, &dear),
         };
         let Some(good) = good else { return };
-        self.cx.books.count(Count::Shadow);
-        if good >= 0.5 {
-            self.cx.books.count(Count::ShadowGood);
+        if !is_rejected {
+            self.cx.books.count(Count::Shadow);
+            if good >= 0.5 {
+                self.cx.books.count(Count::ShadowGood);
+            }
         }
         if self.keep != Keep::Nothing {
             let mut label = self.draft.label(&self.question, self.keep, Kind::Shadow);
             label.good = Some(good);
-            label.dear_cost = Some(dear_cost);
+            label.dear_cost = dear_cost;
             self.labels.keep(label);
         }
     }
