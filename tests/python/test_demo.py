@@ -70,9 +70,9 @@ def test_a_run(upstream: Upstream) -> None:
     upstream.script = script
     shown: list[tuple[str, int, int]] = []
     lines = run(upstream.url, "cheap", "dear", lambda *step: shown.append(step))
-    plain, ours, cheap = lines
+    plain, ours, route, escalate, cheap = lines
     total = len(asks())
-    assert [line.requests for line in lines] == [total] * 3
+    assert [line.requests for line in lines] == [total] * 5
     assert (plain.upstream, ours.upstream, cheap.upstream) == (total, len(right), total)
     assert (plain.right, ours.right) == (total, total)
     assert 0 < cheap.right < total
@@ -81,7 +81,13 @@ def test_a_run(upstream: Upstream) -> None:
     assert ours.cost == Decimal("2.50") * 12 * len(right) / 1_000_000
     assert cheap.cost == Decimal("0.01") * 12 * total / 1_000_000
     assert ours.prompt_tokens == 9 * len(right)
-    assert upstream.calls == 2 * total + len(right) + 3 * 3, "and three to begin each line with"
+    # All questions are easy by their looks; drafts come without logprobs here, and nothing else speaks against them.
+    for line in (route, escalate):
+        assert (line.upstream, line.right, line.cost) == (len(right), cheap.right, cheap.cost * len(right) / total)
+    beginnings = 3 * (3 + 2 * 2)
+    assert upstream.calls == 2 * total + 3 * len(right) + beginnings, (
+        "and three to begin each line with, for each model"
+    )
     assert shown[-1] == ("openai, cheap model", total, total)
 
 

@@ -20,7 +20,8 @@ def as_text(lines: Sequence[Line], outage: Outage | None = None) -> str:
     the upstream that died."""
     table = _aligned([_HEADINGS, *(_row(line) for line in lines)])
     prices = ", ".join(f"{name} {price}" for name, price in PRICES.items() if name != "middle")
-    models = {line.name.rpartition(", ")[2].removesuffix(" model"): line.model for line in lines}
+    alone = [line for line in lines if line.name.endswith(" model")]
+    models = {line.name.rpartition(", ")[2].removesuffix(" model"): line.model for line in alone}
     named = ", ".join(f"{name} = {model}" for name, model in models.items())
     plain, ours = lines[0], lines[1]
     share = 100 * (1 - ours.cost / plain.cost) if plain.cost else Decimal(0)

@@ -15,7 +15,9 @@ import openai
 
 from .. import client as faces
 from ..exceptions import LocalModelsError, explain
+from ..escalate_policy import Escalate
 from ..policy import Cache, ModelPrice, Policy
+from ..route_policy import Route
 from ..upstream_policy import Alias, Upstream
 from .workload import Ask, steps
 
@@ -24,6 +26,11 @@ __all__ = ["PRICES", "Line", "Outage", "outage", "plan", "run"]
 # USD per million tokens, prompt and completion alike.
 PRICES = {"cheap": Decimal("0.01"), "middle": Decimal("0.25"), "dear": Decimal("2.50")}
 _MOST_TOKENS = 12
+# The name that the applications ask for where farthing chooses the model.
+_AUTO = "auto"
+# Mean probability of a token from which a draft of the cheap model is taken. Found on other rows than these: messages of
+# BANKING77, see docs/calibrate.md.
+_SURE = 0.9
 Progress = Callable[[str, int, int], None]
 """Called with the line's name, the requests answered and the requests in all."""
 
@@ -89,9 +96,17 @@ def plan(cheap: str, dear: str) -> Sequence[_Plan]:
     prices = {cheap: ModelPrice(PRICES["cheap"], PRICES["cheap"]), dear: ModelPrice(PRICES["dear"], PRICES["dear"])}
     # A cache of its own: a demo in a notebook must not find what an earlier one stored.
     own = Cache(name=f"farthing demo {time.time_ns()}")
+    route = Route(models=_AUTO, tiers={"easy": cheap, "hard": dear})
+    escalate = Escalate(models=_AUTO, ladder=(cheap, dear), thresholds=_SURE, scorer=("structural", "logprob"))
+
+    def chosen(**stages: Any) -> Policy:
+        return Policy(models=prices, cache=Cache(name=f"farthing demo {time.time_ns()}"), **stages)
+
     return (
         _Plan("openai, dear model", dear, PRICES["dear"], None),
         _Plan("farthing, dear model", dear, PRICES["dear"], Policy(models=prices, cache=own)),
+        _Plan("farthing, route", _AUTO, PRICES["dear"], chosen(route=route)),
+        _Plan("farthing, escalate", _AUTO, PRICES["dear"], chosen(escalate=escalate)),
         _Plan("openai, cheap model", cheap, PRICES["cheap"], None),
     )
 
@@ -104,7 +119,8 @@ def run(base_url: str, cheap: str, dear: str, progress: Progress) -> list[Line]:
     """
     options: dict[str, Any] = {"base_url": base_url, "api_key": os.environ.get("OPENAI_API_KEY") or "none"}
     try:
-        return [_line(each, options, progress) for each in plan(cheap, dear)]
+        plans = plan(cheap, dear)
+        return [_line(each, options, progress, (cheap, dear)) for each in plans]
     except openai.APIError as error:
         hint = "are the address and the names of the models right?"
         raise LocalModelsError(explain("the endpoint failed", where=base_url, value=str(error), hint=hint)) from error
@@ -146,13 +162,15 @@ def outage(first: str, second: str, model: str, dies: Callable[[], None], progre
         return Outage(name, model, total, answered, client.savings().fallbacks, right)
 
 
-def _line(each: _Plan, options: dict[str, Any], progress: Progress) -> Line:
+def _line(each: _Plan, options: dict[str, Any], progress: Progress, both: tuple[str, str]) -> Line:
+    models = both if each.model == _AUTO else (each.model,)
     work = list(steps())
     total = sum(map(len, work))
     with openai.OpenAI(**options) as plain:
         # Each line begins with the same prefixes in the upstream's own cache, or the first one would pay for all.
         for ask in {ask.system: ask for step in work for ask in step}.values():
-            _answer(plain, each.model, Ask(ask.tag, ask.system, "Ready?", ""))
+            for model in models:
+                _answer(plain, model, Ask(ask.tag, ask.system, "Ready?", ""))
     client = faces.OpenAI(**options, policy=each.policy) if each.policy else openai.OpenAI(**options)
     right = prompt = completion = done = 0
     started = time.perf_counter()
@@ -171,7 +189,7 @@ def _line(each: _Plan, options: dict[str, Any], progress: Progress) -> Line:
         cost = each.price * (prompt + completion) / 1_000_000
         if isinstance(client, faces.OpenAI):
             bill = client.savings()
-            upstream, cost = bill.misses + bill.bypassed, bill.spent
+            upstream, cost = bill.misses + bill.bypassed + bill.escalations, bill.spent
             prompt, completion = bill.prompt_tokens, bill.completion_tokens
     return Line(each.name, each.model, total, upstream, prompt, completion, cost, seconds, right)
 
