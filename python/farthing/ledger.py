@@ -109,6 +109,20 @@ class Savings:
         return self.saved_prompt_tokens + self.saved_completion_tokens
 
     @property
+    def worse(self) -> tuple[float, float, float] | None:
+        """The share of accepted drafts that a dear model would have bettered, with its 95 % interval, all 0 to 1: what
+        cheap answers lose in quality, as far as shadows tell. None = there were no shadows. Score interval (Wilson
+        1927)."""
+        if not self.shadowed:
+            return None
+        n, z = self.shadowed, 1.959963984540054
+        share = 1 - self.shadowed_good / n
+        middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+        reach = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+        # At the ends the two differ by rounding alone.
+        return share, min(share, max(0.0, middle - reach)), max(share, min(1.0, middle + reach))
+
+    @property
     def net(self) -> Decimal:
         """USD saved, less what farthing spent on saving it. Negative when it did not pay."""
         return _EXACT.subtract(self.saved, self.overhead)
@@ -171,6 +185,7 @@ class Savings:
         return [
             ("calls", f"{self.calls:,}: " + ", ".join(f"{getattr(self, name):,} {name}" for name in counts)),
             *([("attempts", ", ".join(again))] if again else []),
+            *([("quality", self._quality())] if self.shadowed else []),
             (
                 "tokens",
                 f"{self.prompt_tokens:,} prompt{cached}, {self.completion_tokens:,} completion, "
@@ -181,6 +196,11 @@ class Savings:
             ("overhead", money(self.overhead)),
             ("net", net),
         ]
+
+    def _quality(self) -> str:
+        share, low, high = self.worse or (0.0, 0.0, 0.0)
+        told = f"{100 * share:.1f} % of accepted drafts worse than the dear model's answer"
+        return f"{told} [{100 * low:.1f}, {100 * high:.1f}], {self.shadowed:,} compared"
 
     def _tables(self) -> Iterable[tuple[str, list[tuple[str, ...]]]]:
         for title, lines in (("model", self.by_model), ("tag", self.by_tag), ("stage", self.by_stage)):

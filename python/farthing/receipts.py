@@ -109,8 +109,8 @@ class Receipt:
         estimated: the tokens were not counted by the upstream but estimated.
         cost: USD charged for this call, `overhead` included; None = a price is unknown.
         saved: USD that were not charged thanks to farthing, after `overhead`; below 0: the call cost more with
-            farthing; None = a price is unknown, or there was nothing to save. Where another model answered than the one that was
-            asked it is an estimate: the asked model's price for the tokens of the answer.
+            farthing; None = a price is unknown, or there was nothing to save. Where another model answered than the
+            one that was asked it is an estimate: the asked model's price for the tokens of the answer.
         attempts: the requests that went to upstreams for this call, retries included, in the order in which they left.
         notes: what farthing changed about this call, or could not do for it.
         age: seconds since the answer was stored; None = it is new.

@@ -14,8 +14,8 @@ from typing import Any
 import openai
 
 from .. import client as faces
-from ..exceptions import LocalModelsError, explain
 from ..escalate_policy import Escalate
+from ..exceptions import LocalModelsError, explain
 from ..policy import Cache, ModelPrice, Policy
 from ..route_policy import Route
 from ..upstream_policy import Alias, Upstream
@@ -28,8 +28,8 @@ PRICES = {"cheap": Decimal("0.01"), "middle": Decimal("0.25"), "dear": Decimal("
 _MOST_TOKENS = 12
 # The name that the applications ask for where farthing chooses the model.
 _AUTO = "auto"
-# Mean probability of a token from which a draft of the cheap model is taken. Found on other rows than these: messages of
-# BANKING77, see docs/calibrate.md.
+# Mean probability of a token from which a draft of the cheap model is taken. Found on other rows than these: messages
+# of BANKING77, see docs/calibrate.md.
 _SURE = 0.9
 Progress = Callable[[str, int, int], None]
 """Called with the line's name, the requests answered and the requests in all."""
