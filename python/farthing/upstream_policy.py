@@ -186,6 +186,8 @@ class _Portable(Part):
 
 
 def _thawed(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(_thawed(item) for item in value)
     return {name: _thawed(item) for name, item in value.items()} if isinstance(value, Mapping) else value
 
 
