@@ -272,7 +272,7 @@ class Route(_Portable):
                 raise Bad(f"{_at(key, where)} is not among the tiers", tier, hint)
         thresholds = _of(values, "rules", "thresholds")
         if thresholds and len(thresholds) != len(tiers) - 1:
-            hint = f"{len(tiers)} tiers have {len(tiers) - 1} borders between them"
+            hint = f"{len(tiers)} tiers need {len(tiers) - 1}: one for each border between two"
             raise Bad(f"{_at(key, 'rules.thresholds')} has {len(thresholds)} numbers", hint=hint)
         if tiers and values.get("rules") is not None:
             _rules_fit(values["rules"], tiers, _at(key, "rules"))

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 
 from farthing import policy as room
 from farthing.checks import nearest
+from farthing.escalate_policy import Escalate
 from farthing.exceptions import FarthingError, PolicyError, explain
 from farthing.policy import Cache, ModelPrice, Policy
+from farthing.route_policy import Route, Rules
 
 pytestmark = pytest.mark.once
 
@@ -67,7 +69,8 @@ UNKNOWN = [
     ({"ttl": 5}, "ttl", 'did you mean "cache.ttl"?'),
     ({"mode": "on"}, "mode", 'did you mean "cache.mode"?'),
     ({"cache": {"strict": True}}, "cache.strict", 'did you mean "strict"?'),
-    ({"xyzzy": 1}, "xyzzy", "valid here: cache, models, aliases, upstreams, fallback, budgets, strict"),
+    ({"xyzzy": 1}, "xyzzy",
+     "valid here: cache, models, aliases, upstreams, fallback, budgets, route, escalate, strict"),
     ({"models": {"m.1": {"inptu": 1}}}, 'models."m.1".inptu', 'did you mean "models."m.1".input"?'),
     ({"models": {"gpt-4": {"1": {}}}}, "models.gpt-4.1", 'a model name with a dot is quoted: models."gpt-4.1"'),
 ]
@@ -139,6 +142,8 @@ def test_the_default_is_a_cache_of_256_mib_for_a_day_and_nothing_else() -> None:
         "upstreams": {},
         "fallback": None,
         "budgets": [],
+        "route": None,
+        "escalate": None,
         "strict": False,
     }
 
@@ -174,6 +179,9 @@ def test_python_dict_and_toml_say_the_same(toml: Any) -> None:
         "cached_input": "0.5",
         "cache_write": None,
         "max_output": None,
+        "context": None,
+        "can": [],
+        "cannot": [],
     }
 
 
@@ -227,7 +235,7 @@ def test_what_is_said(values: dict[str, Any], message: str) -> None:
     assert refused(values) == message
 
 
-@pytest.mark.parametrize("part", ["compress", "batch", "route", "escalate"])
+@pytest.mark.parametrize("part", ["compress", "batch"])
 def test_parts_that_do_not_exist_yet_are_refused_not_ignored(part: str) -> None:
     said = f"a part that this version of farthing does not have yet in the policy: {part}\nhint: leave {part} out"
     assert refused({part: {}}).startswith(said)
@@ -271,6 +279,193 @@ def test_a_long_or_broken_value_does_not_flood_the_message() -> None:
 
     assert len(refused({"cache": {"mode": "x" * 10_000}})) < 250
     assert "a value of type Broken" in refused({"strict": Broken()})
+
+
+# Routing and escalating
+
+TIERS = {"easy": "small", "hard": "large"}
+ROUTE: dict[str, Any] = {"models": ["auto"], "tiers": TIERS}
+LADDER: dict[str, Any] = {"models": ["auto"], "ladder": ["small", "large"], "thresholds": [0.8]}
+THREE = {"tiers": {"a": "a", "b": "b", "c": "c"}}
+# fmt: off
+NO_ROUTES: list[tuple[Any, str, str]] = [
+    ({"models": []}, "route.models is empty", 'route.models = ["auto"] names the models'),
+    ({"models": 5}, "route.models must be a list of models", ""),
+    ({"tiers": {}}, "route.tiers is empty", "from cheap to dear"),
+    ({"tiers": ["a"]}, "route.tiers must be a table", ""),
+    ({"tiers": {"a": 5}}, "route.tiers.a must be a text", ""),
+    ({"default": "hrad"}, "route.default is not among the tiers: hrad", 'did you mean "hard"?'),
+    ({"default": "luxury"}, "route.default is not among the tiers: luxury", "tiers are: easy, hard"),
+    ({"by": []}, "route.by is empty", 'route.by = "rules"'),
+    ({"by": "rule"}, "route.by must be one of rules, learned, llm: 'rule'", 'did you mean "rules"?'),
+    ({"by": ["rules", 5]}, "route.by must be one of rules, learned, llm: 5", ""),
+    ({"by": {"rules": 1}}, "route.by must be one of rules, learned, llm, a function, or a list of them", ""),
+    ({"by": "llm"}, "missing key: route.llm", 'llm = { model = "gpt-4o-mini" }'),
+    ({"by": ["rules", "llm"]}, "missing key: route.llm", "needs a model"),
+    ({"by": "learned"}, "missing key: route.weights", "farthing calibrate DATA --router"),
+    ({"weights": "/nowhere/router.json"}, "route.weights is not there: /nowhere/router.json", "farthing calibrate"),
+    ({"weights": __file__}, "route.weights has no weights of a router", "farthing calibrate"),
+    ({"confidence": 1.5}, "route.confidence must be a number from 0 to 1: 1.5", ""),
+    ({"confidence": None}, "route.confidence must be a number from 0 to 1: None", ""),
+    ({"rules": {"thresholds": [0.1, 0.2]}}, "route.rules.thresholds has 2 numbers", "2 tiers need 1"),
+    ({**THREE, "rules": {"thresholds": [0.5]}}, "route.rules.thresholds has 1 numbers", "3 tiers need 2"),
+    ({**THREE, "rules": {"thresholds": [0.6, 0.3]}}, "route.rules.thresholds must not fall: [0.6, 0.3]",
+     "cheap to dear"),
+    ({"rules": {"thresholds": [2]}}, "route.rules.thresholds must be a number from 0 to 1: 2", ""),
+    ({"rules": {"when": [{"tier": "code", "words": "1"}]}}, "route.rules.when[0].tier is not among the tiers: code",
+     "tiers are: easy, hard"),
+    ({"rules": {"when": [{"words": "1"}]}}, "missing key: route.rules.when[0].tier", ""),
+    ({"rules": {"when": [{"tier": "easy"}]}}, "route.rules.when: no condition for the tier", 'words = "< 20"'),
+    ({"rules": {"when": [{"tier": "easy", "word": "1"}]}}, 'route.rules.when: unknown count: "word"', "known are char"),
+    ({"rules": {"when": [{"tier": "easy", "words": "few"}]}}, "route.rules.when: words is no condition", '">= 2"'),
+    ({"rules": {"when": {"tier": "easy"}}}, "route.rules.when must be a list of tables", "route.rules.when = [{ tier"),
+    ({"rules": {"weights": {"lenght": 1}}}, 'route.rules.weights: unknown feature: "lenght"', "known are length"),
+    ({"rules": {"weights": {"length": 1e9}}}, "route.rules.weights: length is out of range", "from -1 to 1"),
+    ({"rules": {"weights": {"length": "x"}}}, "route.rules.weights.length must be a number: 'x'", ""),
+    ({"rules": {"weight": {}}}, "unknown key: route.rules.weight", 'did you mean "route.rules.weights"?'),
+    ({"llm": {}}, "missing key: route.llm.model", ""),
+    ({"llm": {"model": "m", "labels": {"esay": "x"}}}, "route.llm.labels is not among the tiers: esay", '"easy"?'),
+    ({"llm": {"model": "m", "labels": ["easy", "x"]}}, "route.llm.labels is not among the tiers: x", "easy, hard"),
+    ({"llm": {"model": "m", "labels": {"easy": 5}}}, "route.llm.labels.easy must say what the tier is for: 5", ""),
+    ({"llm": {"model": "m", "examples": [("p", "x")]}}, "route.llm.examples is not among the tiers: x", "easy, hard"),
+    ({"llm": {"model": "m", "examples": ["p"]}}, "route.llm.examples must be a list of pairs", ""),
+    ({"llm": {"model": "m", "format": "xml"}}, "route.llm.format must be one of auto, letter, schema, text: 'xml'", ""),
+    ({"llm": {"model": "m", "head": -1}}, "route.llm.head must be a number of characters", ""),
+    ({"affinity": "sticky"}, "route.affinity must be one of stay, rise, off: 'sticky'", 'did you mean "stay"?'),
+    ({"affinity_ttl": 0}, "route.affinity_ttl must be more than 0 seconds", '"30m"'),
+    ({"timeout": "soon"}, "route.timeout must be more than 0 seconds", '"30m"'),
+    ({"baseline": 5}, "route.baseline must be a text", ""),
+    ({"tier": {}}, "unknown key: route.tier", 'did you mean "route.tiers"?'),
+]
+NO_LADDERS: list[tuple[Any, str, str]] = [
+    ({"models": []}, "escalate.models is empty", 'escalate.models = ["auto"]'),
+    ({"ladder": []}, "escalate.ladder must have two rungs or more: []", "from cheap to dear"),
+    ({"ladder": ["one"]}, "escalate.ladder must have two rungs or more: ['one']", "from cheap to dear"),
+    ({"ladder": ["a", "a"]}, "escalate.ladder names a model twice: a", ""),
+    ({"ladder": ["a", "b", "c"], "thresholds": [0.9, 0.8]}, "escalate.thresholds must not fall: [0.9, 0.8]",
+     "cheap to dear"),
+    ({"ladder": ["a", "b", "c"], "thresholds": [0.9] * 3}, "escalate.thresholds has 3 numbers", "3 rungs need 2"),
+    ({"thresholds": []}, "escalate.thresholds has 0 numbers", "2 rungs need 1"),
+    ({"thresholds": None}, "missing key: escalate.thresholds", "thresholds = [0.85], or calibration"),
+    ({"thresholds": [1.5]}, "escalate.thresholds must be a number from 0 to 1: 1.5", ""),
+    ({"thresholds": "high"}, "escalate.thresholds must be a list of numbers", ""),
+    ({"scorer": "judge"}, "missing key: escalate.judge", 'judge = { model = "gpt-4o-mini" }'),
+    ({"scorer": {"structural": 1, "judge": 2}}, "missing key: escalate.judge", 'scorer = "judge" needs it'),
+    ({"scorer": "agreement"}, "missing key: escalate.agreement", "agreement = { models"),
+    ({"scorer": []}, "escalate.scorer is empty", 'escalate.scorer = "structural"'),
+    ({"scorer": "structurel"}, "escalate.scorer must be one of structural, logprob", 'did you mean "structural"?'),
+    ({"scorer": {"structural": 0}}, "escalate.scorer has a weight that is not more than 0: 0", ""),
+    ({"scorer": ["structural"] * 2}, "escalate.scorer names a scorer twice: 'structural'", ""),
+    ({"judge": {}}, "missing key: escalate.judge.model", ""),
+    ({"judge": {"model": "m", "rubric": " "}}, "escalate.judge.rubric must be a text", ""),
+    ({"agreement": {}}, "escalate.agreement compares with nothing", "or samples = 2"),
+    ({"agreement": {"samples": 99}}, "escalate.agreement.samples must be a whole number from 0 to 32: 99", ""),
+    ({"agreement": {"samples": 1, "compare": "same"}}, "escalate.agreement.compare must be one of exact, numeric", ""),
+    ({"timeout": 0}, "escalate.timeout must be more than 0 seconds", '"30m"'),
+    ({"deadline": -1}, "escalate.deadline must be more than 0 seconds", '"30m"'),
+    ({"max_cost": 0}, "escalate.max_cost must be more than 0: 0", ""),
+    ({"max_cost": "much"}, "escalate.max_cost must be USD", ""),
+    ({"shadow": 2}, "escalate.shadow must be a number from 0 to 1: 2", ""),
+    ({"labels": "all"}, "escalate.labels must be one of features, text, off: 'all'", ""),
+    ({"baseline": ""}, "escalate.baseline must be a text", ""),
+    ({"rungs": []}, "unknown key: escalate.rungs", "valid here: models, ladder, thresholds"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("values", "what", "hint"), NO_ROUTES)
+def test_wrong_routes(values: dict[str, Any], what: str, hint: str) -> None:
+    said, _, hinted = refused({"route": {**ROUTE, **values}}).partition("\nhint: ")
+    assert " in the policy" in said and said.replace(" in the policy", "").startswith(what) and hint in hinted
+
+
+@pytest.mark.parametrize(("values", "what", "hint"), NO_LADDERS)
+def test_wrong_ladders(values: dict[str, Any], what: str, hint: str) -> None:
+    said, _, hinted = refused({"escalate": {**LADDER, **values}}).partition("\nhint: ")
+    assert " in the policy" in said and said.replace(" in the policy", "").startswith(what) and hint in hinted
+
+
+@pytest.mark.parametrize(("part", "name"), [("route", "models"), ("route", "tiers"), ("escalate", "ladder")])
+def test_what_a_stage_cannot_do_without(part: str, name: str) -> None:
+    whole = {"route": ROUTE, "escalate": LADDER}[part]
+    assert refused({part: {key: value for key, value in whole.items() if key != name}}) == (
+        f"missing key in the policy: {part}.{name}"
+    )
+    assert refused({part: 5}).startswith(f"{part} must be a table (in Python a {part.title()} or a dict)")
+
+
+def test_the_stages_alone_say_where_too() -> None:
+    with pytest.raises(
+        PolicyError, match=r"^default is not among the tiers in Route\(\): x\nhint: tiers are: easy, hard"
+    ):
+        Route(models="auto", tiers=TIERS, default="x")
+    with pytest.raises(PolicyError, match=r"^rules.thresholds has 3 numbers in Route\(\)"):
+        Route(models="auto", tiers=TIERS, rules=Rules(thresholds=[0, 0, 0]))
+    with pytest.raises(PolicyError, match=r"^ladder must have two rungs or more in Escalate\(\)"):
+        Escalate(models="auto", ladder=[], thresholds=0.5)
+    with pytest.raises(PolicyError, match=r"^missing key in the policy: escalate.thresholds"):
+        Policy.from_dict({"escalate": {"models": "auto", "ladder": ["a", "b"]}})
+
+
+@pytest.mark.parametrize("off", [None, False])
+def test_no_stages(off: Any, toml: Any) -> None:
+    assert Policy.from_dict({"route": off, "escalate": off}) == Policy()
+    assert Policy.from_toml(toml("route = false\nescalate = false")) == Policy()
+
+
+def test_python_dict_and_toml_say_the_same_of_the_stages(toml: Any) -> None:
+    built = Policy(
+        models={"small": ModelPrice(context=8000, can="images", cannot=["tools", "json_schema"])},
+        route=Route(
+            models="auto",
+            tiers=TIERS,
+            by=["rules", "llm"],
+            rules={"when": [{"tier": "hard", "code_fences": ">= 1"}], "thresholds": [0.5]},
+            llm={"model": "small", "labels": ["easy"], "examples": {"2 + 2?": "easy"}},
+            affinity_ttl="1h",
+        ),
+        escalate=Escalate(models=["auto"], ladder=["small", "large"], thresholds=0.8, max_cost="0.10", labels=False),
+    )
+    path = toml(
+        """
+        [models.small]
+        context = 8000
+        can = ["images"]
+        cannot = ["json_schema", "tools"]
+        [route]
+        models = ["auto"]
+        tiers = { easy = "small", hard = "large" }
+        by = ["rules", "llm"]
+        rules = { when = [{ tier = "hard", code_fences = ">= 1" }], thresholds = [0.5] }
+        llm = { model = "small", labels = { easy = "" }, examples = [["2 + 2?", "easy"]] }
+        affinity_ttl = 3600
+        [escalate]
+        models = ["auto"]
+        ladder = ["small", "large"]
+        thresholds = [0.8]
+        max_cost = 0.10
+        labels = "off"
+        """
+    )
+    assert Policy.from_toml(path) == built and Policy.from_toml(path).to_core() == built.to_core()
+    assert pickle.loads(pickle.dumps(built)) == built and hash(built) == hash(Policy.from_toml(path))
+    assert Policy.from_dict(built.to_show()).to_core() == built.to_core()
+
+
+def test_tiers_keep_their_order() -> None:
+    """From cheap to dear: another order is another policy."""
+    one, other = (Policy(route=Route(models="auto", tiers=tiers)) for tiers in (TIERS, dict(reversed(TIERS.items()))))
+    assert one.to_core() != other.to_core()
+
+
+@pytest.mark.parametrize("name", ["can", "cannot"])
+def test_what_models_are_able_to_do(name: str) -> None:
+    assert getattr(ModelPrice(**{name: ["tools", "images"]}), name) == ("images", "tools")
+    with pytest.raises(PolicyError, match=rf"{name} must be one of images, audio, .*\n?.*did you mean \"images\""):
+        ModelPrice(**{name: ["image"]})
+    with pytest.raises(PolicyError, match=r"can and cannot say the same in ModelPrice\(\): tools"):
+        ModelPrice(can=["tools"], cannot=["tools"])
+    assert "models.m.context must be" in refused({"models": {"m": {"context": 0}}})
 
 
 # Files and the environment

@@ -1163,6 +1163,7 @@ def test_other_tiers_have_other_answers(face: Face, world: World, tmp_path: Path
     others: list[dict[str, Any]] = [
         {**first, "tiers": {"easy": "tiny", "hard": "large"}},
         {**first, "tiers": {"easy": "small", "hard": "huge"}},
+        {**first, "tiers": {"hard": "large", "easy": "small"}},
         {**first, "rules": {"thresholds": [0.0]}},
         {**first, "affinity": "off"},
     ]
