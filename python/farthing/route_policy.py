@@ -86,6 +86,11 @@ def rising(value: object, key: str) -> tuple[float, ...]:
     return found
 
 
+def _condition(value: object, key: str) -> str:
+    """A number is one that is to be equal."""
+    return str(int(value)) if isinstance(value, int) and value >= 0 else text(value, key)
+
+
 def _when(value: object, key: str) -> tuple[Mapping[str, str], ...]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise Bad(
@@ -94,11 +99,8 @@ def _when(value: object, key: str) -> tuple[Mapping[str, str], ...]:
     rows = []
     for at, row in enumerate(value):
         where = f"{key}[{at}]"
-        rows.append(
-            MappingProxyType(
-                {text(n, f"a name in {where}"): text(v, dotted(where, n)) for n, v in table(row, where).items()}
-            )
-        )
+        named = {text(n, f"a name in {where}"): v for n, v in table(row, where).items()}
+        rows.append(MappingProxyType({n: _condition(v, dotted(where, n)) for n, v in named.items()}))
         if "tier" not in rows[-1]:
             raise Bad("missing key", dotted(where, "tier"))
     return tuple(rows)
@@ -178,7 +180,7 @@ class Rules(_Portable):
             *,
             weights: Mapping[str, float] = ...,
             thresholds: Iterable[float] = ...,
-            when: Iterable[Mapping[str, str]] = ...,
+            when: Iterable[Mapping[str, str | int]] = ...,
         ) -> None: ...
 
 

@@ -167,7 +167,8 @@ def test_when_asks_the_surroundings_too_and_the_first_row_wins(face: Face, world
         {"tier": "hard", "max_output": "<= 50"},
         {"tier": "hard", "tools": "> 0"},
         {"tier": "hard", "turns": ">= 3"},
-        {"tier": "hard", "has_schema": "= 1"},
+        {"tier": "hard", "has_schema": True},
+        {"tier": "hard", "code_fences": 2},
     ]
     client = world.client(face, affinity="off", rules={"when": when, "thresholds": [1.0]})
     assert tier(ask(face, client, max_tokens=5)) == "easy"
@@ -176,6 +177,7 @@ def test_when_asks_the_surroundings_too_and_the_first_row_wins(face: Face, world
     assert tier(ask(face, client, tools=[tool("look")])) == "hard"
     assert tier(ask(face, client, messages=[{"role": "user", "content": str(i)} for i in range(3)])) == "hard"
     assert tier(ask(face, client, response_format=SCHEMA)) == "hard"
+    assert tier(ask(face, client, "```\nx\n```")) == "hard"
 
 
 @pytest.mark.parametrize(
