@@ -89,8 +89,12 @@ impl EscalateStage {
             // What the stage route chose and is no rung has no rungs above it.
             Some(tier) => Some(self.ladder.rungs.iter().position(|rung| rung.name == *tier.name())?),
         };
-        // What changes something on a server is asked once.
-        if has_effects(request) { Some(chosen.map_or(last, |_| last)) } else { Some(chosen.unwrap_or(0)) }
+        match chosen {
+            // What changes something on a server is asked once.
+            Some(_) if has_effects(request) => None,
+            None if has_effects(request) => Some(last),
+            chosen => Some(chosen.unwrap_or(0)),
+        }
     }
 }
 
