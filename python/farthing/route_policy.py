@@ -22,6 +22,8 @@ __all__ = ["ROUTERS", "Classifier", "Route", "Rules"]
 ROUTERS = ("rules", "learned", "llm")
 """What may choose, besides a function of the user's."""
 
+_LEARN = "farthing calibrate DATA --router --write router.json"
+_TWO = 'by = ["rules"] takes as many tiers as there are'
 _AFFINITIES = ("stay", "rise", "off")
 _FORMATS = ("auto", "letter", "schema", "text")
 
@@ -137,9 +139,20 @@ def _characters(value: object, key: str) -> int:
 
 def _router_file(value: object, key: str) -> str:
     """The path of what `farthing calibrate --router` wrote."""
+    from . import _core
+
     place = checks.path(value, key)
-    if not os.path.exists(place):
-        raise Bad(f"{key} is not there", place, "farthing calibrate DATA --router --write router.json")
+    try:
+        with open(place, encoding="utf-8") as file:
+            wrong = _core.check_weights(json.dumps(json.load(file)["cheap"]))
+    except FileNotFoundError:
+        raise Bad(f"{key} is not there", place, _LEARN) from None
+    except OSError as error:
+        raise Bad(f"{key} cannot be read", f"{place}: {error.strerror}", _LEARN) from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        wrong = place
+    if wrong is not None:
+        raise Bad(f"{key} has no weights of a router", wrong, _LEARN)
     return place
 
 
@@ -256,20 +269,20 @@ class Route(_Portable):
             if tier is not None and tier not in tiers:
                 guess = nearest(tier, tiers)
                 hint = f'did you mean "{guess}"?' if guess else f"tiers are: {', '.join(tiers)}"
-                raise Bad(
-                    f"{dotted(key, where) if '.' not in where else f'{key}.{where}'} is not among the tiers", tier, hint
-                )
+                raise Bad(f"{_at(key, where)} is not among the tiers", tier, hint)
         thresholds = _of(values, "rules", "thresholds")
         if thresholds and len(thresholds) != len(tiers) - 1:
             hint = f"{len(tiers)} tiers have {len(tiers) - 1} borders between them"
-            raise Bad(f"{key}.rules.thresholds has {len(thresholds)} numbers", hint=hint)
+            raise Bad(f"{_at(key, 'rules.thresholds')} has {len(thresholds)} numbers", hint=hint)
+        if tiers and values.get("rules") is not None:
+            _rules_fit(values["rules"], tiers, _at(key, "rules"))
         by = values.get("by", ())
         if "llm" in by and values.get("llm") is None:
             raise Bad("missing key", dotted(key, "llm"), 'by = "llm" needs a model: llm = { model = "gpt-4o-mini" }')
         if "learned" in by and values.get("weights") is None:
-            raise Bad("missing key", dotted(key, "weights"), "farthing calibrate DATA --router --write router.json")
+            raise Bad("missing key", dotted(key, "weights"), _LEARN)
         if "learned" in by and len(tiers) != 2:
-            raise Bad(f"{key}.by has learned, which chooses between two tiers", str(len(tiers)))
+            raise Bad(f"{_at(key, 'by')} has learned, which chooses between two tiers", str(len(tiers)), _TWO)
 
     def to_core(self) -> dict[str, Any]:
         """As `src/config.rs` reads it."""
@@ -284,11 +297,7 @@ class Route(_Portable):
             "default": self.default if self.default is not None else list(self.tiers)[-1],
             "by": [core_name(one) for one in self.by],
             "confidence": self.confidence,
-            "rules": {
-                "weights": dict(self.rules.weights),
-                "thresholds": list(self.rules.thresholds),
-                "when": [dict(row) for row in self.rules.when],
-            },
+            "rules": _core_rules(self.rules),
             "llm": None
             if self.llm is None
             else {
@@ -324,6 +333,30 @@ class Route(_Portable):
             timeout: float | str = ...,
             baseline: str | None = ...,
         ) -> None: ...
+
+
+def _core_rules(rules: Rules) -> dict[str, Any]:
+    return {
+        "weights": dict(rules.weights),
+        "thresholds": list(rules.thresholds),
+        "when": [dict(row) for row in rules.when],
+    }
+
+
+def _rules_fit(rules: Rules, tiers: Mapping[str, str], key: str) -> None:
+    """The core knows the names of features and counts. Raises Bad."""
+    from . import _core
+
+    wrong = _core.check_rules(json.dumps(_core_rules(rules)), list(tiers))
+    if wrong is not None:
+        what, _, hint = wrong.partition("\nhint: ")
+        where, _, rest = what.partition(": ")
+        what, _, value = rest.partition(": ")
+        raise Bad(f"{key}.{where}: {what}", value or None, hint)
+
+
+def _at(key: str, path: str) -> str:
+    return f"{key}.{path}" if key else path
 
 
 def _of(values: Mapping[str, Any], inner: str, name: str) -> Any:

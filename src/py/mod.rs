@@ -4,7 +4,7 @@
 //! (is the client as it was?), `plain.rs` (arguments to key and body) and `clone.rs` (a hit's object). Requests that the SDK
 //! built: `call.rs`. `local.rs`, `wait.rs` and `deliver.rs` are how callers wait, `stream.rs` is what a stream's reader
 //! reads, `build.rs` makes objects of JSON, `tokens.rs` counts, `floats.rs` unpacks embeddings, `sender.rs` is the user's own
-//! http client, `hooks.rs` are the user's functions.
+//! http client, `hooks.rs` are the user's functions, `policy.rs` checks what only the core knows.
 
 mod build;
 mod call;
@@ -23,6 +23,7 @@ mod miss;
 mod place;
 mod plain;
 mod plan;
+mod policy;
 mod receipt;
 mod sender;
 mod state;
@@ -66,6 +67,8 @@ mod _core {
     use super::place::{Place, Shape};
     #[pymodule_export]
     use super::plan::{Choices, Plan};
+    #[pymodule_export]
+    use super::policy::{check_rules, check_weights};
     #[pymodule_export]
     use super::receipt::ReceiptCell;
     #[pymodule_export]

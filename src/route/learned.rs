@@ -25,7 +25,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// `rows`: what a prompt looks like, and whether the cheap answer was bad (0 to 1). `seed`: of the order.
+    /// `rows`: what a prompt looks like, and what is to be foretold of it (0 to 1). `seed`: of the order.
     pub fn fit(rows: &[(&Features, f32)], seed: u64) -> Self {
         let mut weights = Self { bias: 0.0, features: vec![0.0; COUNT], words: vec![0.0; BUCKETS] };
         let (mut bias_seen, mut features_seen, mut words_seen) = (1e-6_f32, [1e-6_f32; COUNT], vec![1e-6_f32; BUCKETS]);
@@ -35,8 +35,8 @@ impl Weights {
         for _ in 0..EPOCHS {
             random.shuffle(&mut order);
             for &at in &order {
-                let (row, bad) = rows[at];
-                let error = weights.probability(row) - bad;
+                let (row, outcome) = rows[at];
+                let error = weights.probability(row) - outcome;
                 let move_by = |weight: &mut f32, seen: &mut f32, gradient: f32| {
                     *seen += gradient * gradient;
                     *weight -= RATE * gradient / seen.sqrt();
@@ -57,7 +57,13 @@ impl Weights {
         weights
     }
 
-    /// The probability that the cheap model's answer to such a prompt is bad.
+    /// Read from a file: whether there is a weight for each feature and each word.
+    pub fn is_whole(&self) -> bool {
+        self.features.len() == COUNT && self.words.len() == BUCKETS
+    }
+
+    /// The probability of what was taught: of a file of `farthing calibrate --router`, that the model's answer to such a
+    /// prompt is good.
     pub fn probability(&self, row: &Features) -> f32 {
         let features: f32 = self.features.iter().zip(row.values).map(|(weight, value)| weight * value).sum();
         let words: f32 = row.buckets.iter().map(|word| self.words[usize::from(*word)]).sum();

@@ -77,7 +77,7 @@ impl Routers {
         let router = |name: &String| match name.as_str() {
             "rules" => {
                 let rules =
-                    Rules::new(&config.rules, &names).map_err(|error| Error::Config(format!("route.{error}")))?;
+                    Rules::new(&config.rules, &names).map_err(|error| Error::Config(format!("route.rules.{error}")))?;
                 Ok(Router::Rules(Box::new(rules)))
             }
             "learned" => Ok(Router::Learned(Box::new(weights(config)?))),
@@ -208,20 +208,21 @@ fn by_rules(rules: &Rules, asked: &Asked<'_>) -> Verdict {
 
 /// Two tiers; the file says how likely it is that the cheap one is good enough.
 fn by_weights(weights: &Weights, asked: &Asked<'_>) -> Verdict {
-    let bad = f64::from(weights.probability(&asked.look.features));
-    let tier = usize::from(bad > 0.5);
+    let good = f64::from(weights.probability(&asked.look.features));
     Verdict {
-        tier,
+        tier: usize::from(good < 0.5),
         by: "learned",
-        confidence: (2.0 * bad - 1.0).abs(),
-        reasons: vec![format!("P(the cheap answer is bad) {bad:.2}")],
+        confidence: (2.0 * good - 1.0).abs(),
+        reasons: vec![format!("P(the cheap answer is good) {good:.2}")],
     }
 }
 
 fn weights(config: &RouteConfig) -> Result<Weights> {
     let file = config.learned.as_ref().and_then(|file| file.get("cheap"));
     let weights = file.ok_or_else(|| Error::Config("route.weights has no weights for the cheap model".to_owned()))?;
-    serde_json::from_value(weights.clone()).map_err(|error| Error::Config(format!("route.weights: {error}")))
+    let weights: Weights =
+        serde_json::from_value(weights.clone()).map_err(|error| Error::Config(format!("route.weights: {error}")))?;
+    if weights.is_whole() { Ok(weights) } else { Err(Error::Config("route.weights: weights are missing".to_owned())) }
 }
 
 fn start(text: &str) -> String {
