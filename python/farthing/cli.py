@@ -143,7 +143,7 @@ def check(file: str) -> None:
 
     checked = Policy.from_toml(file)
     click.echo(f"{file}: ok")
-    click.echo(json.dumps(checked.to_show(), indent=2, sort_keys=True))
+    click.echo(json.dumps(checked.to_show(), indent=2))
 
 
 @cli.command(context_settings=CONTEXT)

@@ -242,8 +242,8 @@ def _salt(policy: Policy) -> bytes:
     parts = plain(policy, shown=True)
     assert isinstance(parts, dict)
     kept = {name: parts[name] for name in ("route", "escalate", "aliases")}
-    # Which tier is the dearer one is said by their order, which sorted names do not keep.
-    kept["tiers"] = [] if policy.route is None else list(policy.route.tiers)
+    # Their order counts, and is lost below.
+    kept["tiers"] = list(policy.route.tiers.items()) if policy.route is not None else []
     kept["places"] = {name: (row["upstream"], row["fallback"]) for name, row in parts["models"].items()}
     kept["upstreams"] = {name: upstream.base_url for name, upstream in policy.upstreams.items()}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).digest()

@@ -90,7 +90,11 @@ def test_samples() -> None:
 
 
 def test_nothing_is_asked_for_by_default() -> None:
-    assert current() == Options() == Options(mode=None, ttl=None, tag=None, sample=None)
+    assert (
+        current()
+        == Options()
+        == Options(mode=None, ttl=None, tag=None, sample=None, reference=None, deadline=None, max_cost=None)
+    )
 
 
 def test_the_inner_block_overrides_only_what_it_gives() -> None:
@@ -274,6 +278,27 @@ def test_asking_is_next_to_free() -> None:
 
 
 def test_repr_reads_as_it_is_written() -> None:
-    assert repr(options(cache="off", tag="a")) == "farthing.options(cache='off', ttl=None, tag='a', sample=None)"
+    assert (
+        repr(options(cache="off", tag="a"))
+        == "farthing.options(cache='off', ttl=None, tag='a', sample=None, reference=None, deadline=None, max_cost=None)"
+    )
     with options(tag="a"):
-        assert repr(current()) == "Options(mode=None, ttl=None, tag='a', sample=None)"
+        assert (
+            repr(current())
+            == "Options(mode=None, ttl=None, tag='a', sample=None, reference=None, deadline=None, max_cost=None)"
+        )
+
+
+def test_wishes_are_said_by_context_or_header() -> None:
+    with options(deadline="2s", max_cost=0.25, reference="42"), options(max_cost="0.1") as inner:
+        assert inner.wishes == ("42", 2.0, "0.1")
+    found = from_headers({"X-Farthing-Deadline": "1.5", "x-farthing-max-cost": "0.02"})
+    assert found is not None and found.wishes == (None, 1.5, "0.02")
+    assert current().wishes is None
+
+
+@pytest.mark.parametrize("wrong", [{"deadline": 0}, {"max_cost": -1}, {"max_cost": "much"}, {"reference": " "}])
+def test_wrong_wishes_are_refused(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(OptionsError, match=name):
+        options(**wrong)

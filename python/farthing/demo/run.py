@@ -30,7 +30,7 @@ _MOST_TOKENS = 12
 _AUTO = "auto"
 # Mean probability of a token from which a draft of the cheap model is taken. Found on other rows than these: messages
 # of BANKING77, see docs/calibrate.md.
-_SURE = 0.9
+_SURE = 0.86
 Progress = Callable[[str, int, int], None]
 """Called with the line's name, the requests answered and the requests in all."""
 
@@ -97,7 +97,7 @@ def plan(cheap: str, dear: str) -> Sequence[_Plan]:
     # A cache of its own: a demo in a notebook must not find what an earlier one stored.
     own = Cache(name=f"farthing demo {time.time_ns()}")
     route = Route(models=_AUTO, tiers={"easy": cheap, "hard": dear})
-    escalate = Escalate(models=_AUTO, ladder=(cheap, dear), thresholds=_SURE, scorer=("structural", "logprob"))
+    escalate = Escalate(models=_AUTO, ladder=(cheap, dear), thresholds=_SURE, scorer="logprob")
 
     def chosen(**stages: Any) -> Policy:
         return Policy(models=prices, cache=Cache(name=f"farthing demo {time.time_ns()}"), **stages)
