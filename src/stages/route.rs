@@ -299,7 +299,9 @@ impl Stage for RouteStage {
         let out = self.ruled_out(choices, &Needs::of(&request, &question, counts));
         let thread = thread(cx, &request);
         let free = self.free(&out);
-        let asked = Asked { cx, request: &request, next: &next, choices, question: &question, look: &look, free };
+        let scope = thread.scope;
+        let asked =
+            Asked { cx, request: &request, next: &next, choices, question: &question, look: &look, scope, free };
         let decided = self.decide(&asked, &thread, &out).await;
         self.note(cx, &decided, &look);
         let (tier, response) = self.ask(cx, &request, &next, choices, decided.tier).await?;

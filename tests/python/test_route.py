@@ -324,6 +324,14 @@ def test_a_verdict_is_of_its_policy(face: Face, world: World) -> None:
     assert len(world.asked("cls")) == 2
 
 
+def test_nobody_learns_from_anothers_verdicts_what_was_asked(face: Face, world: World) -> None:
+    world.says["cls"] = "hard"
+    policy = world.policy("llm", affinity="off", llm={"model": "cls"})
+    for key in ("sk-one", "sk-other"):
+        made = ask(face, face.client(world.server, policy=policy, api_key=key))
+        assert routed(made).reasons == ("cls said so",) and receipt(made).overhead == CLS
+
+
 def test_of_a_long_prompt_only_the_ends_are_shown(face: Face, world: World) -> None:
     world.says["cls"] = "hard"
     client = world.client(face, "llm", affinity="off", llm={"model": "cls", "head": 20, "tail": 10})
@@ -1149,6 +1157,90 @@ def test_aliases_have_their_own_words(face: Face, world: World) -> None:
     assert world.models == ["small"] and world.server.seen[0].json["temperature"] == 0
     assert "logit_bias" not in world.server.seen[0].json and routed(made).model == "quick"
     assert receipt(made).cost == SMALL
+
+
+def test_an_azure_deployment_is_a_model(world: World, face: Face) -> None:
+    options = {"azure_endpoint": world.server.url[:-3], "api_version": "2024-10-21", "api_key": "azure-key"}
+    made_by = farthing.AsyncAzureOpenAI if face.is_async else farthing.AzureOpenAI
+    client = made_by(**options, policy=world.policy(always("easy")))
+    assert tier(ask(face, client)) == "easy"
+    (seen,) = world.server.seen
+    assert seen.path.startswith("/openai/deployments/small/chat/") and seen.headers["api-key"] == "azure-key"
+
+
+@pytest.mark.parametrize("where", ["client", "upstream"])
+def test_keys_that_a_function_gives(face: Face, world: World, where: str) -> None:
+    policy = world.policy(always("easy"))
+    if where == "upstream":
+        policy["upstreams"] = {"far": {"base_url": world.server.url, "api_key": lambda: "sk-given"}}
+        policy["aliases"] = {"small": {"model": "small-far", "upstream": "far"}}
+
+    async def later() -> str:
+        return "sk-given"
+
+    given: Any = "sk-mine" if where == "upstream" else (later if face.is_async else lambda: "sk-given")
+    made = ask(face, face.client(world.server, policy=policy, api_key=given))
+    assert tier(made) == "easy" and world.server.seen[0].headers["authorization"] == "Bearer sk-given"
+
+
+def test_a_key_that_does_not_come_rules_its_tier_out(face: Face, world: World) -> None:
+    def none() -> str:
+        raise RuntimeError("the vault is closed")
+
+    policy = world.policy(always("easy"))
+    policy["upstreams"] = {"far": {"base_url": world.server.url, "api_key": none}}
+    policy["aliases"] = {"small": {"model": "small-far", "upstream": "far"}}
+    made = ask(face, face.client(world.server, policy=policy))
+    assert (tier(made), routed(made).by, world.models) == ("hard", "gate", ["large"])
+    assert any("api_key gave no key" in note for note in receipt(made).notes)
+
+
+# ---- what the SDK sends ----
+
+
+def test_an_http_client_of_the_users(face: Face, world: World) -> None:
+    from openai import _base_client
+
+    httpx: Any = getattr(_base_client, "httpx2", None) or _base_client.httpx
+    own = httpx.AsyncClient() if face.is_async else httpx.Client()
+    made = ask(face, face.client(world.server, policy=world.policy(always("easy")), http_client=own))
+    assert tier(made) == "easy" and world.models == ["small"]
+
+
+def test_other_endpoints_go_to_the_default_tier(face: Face, world: World) -> None:
+    client = world.client(face, always("easy"))
+    face.run(lambda: client.completions.create(model="auto", prompt="x"))
+    face.run(lambda: client.moderations.create(model="auto", input="x"))
+    assert world.models == ["large", "large"]
+
+
+def test_under_trio_the_default_tier_is_asked(world: World) -> None:
+    trio = pytest.importorskip("trio")
+
+    async def main() -> Any:
+        client = Face(True).client(world.server, policy=world.policy(always("easy")))
+        return await client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "x"}])
+
+    trio.run(main)
+    assert world.models == ["large"]
+
+
+# ---- budgets ----
+
+
+def test_a_tier_that_a_budget_has_no_room_for(face: Face, world: World) -> None:
+    policy = {**world.policy(always("hard")), "budgets": [{"limit": "0.0005", "action": "downgrade", "to": "small"}]}
+    made = ask(face, face.client(world.server, policy=policy), max_tokens=100)
+    assert tier(made) == "hard" and world.models == ["small"]
+    assert any("has no room for large" in note for note in receipt(made).notes)
+
+
+def test_a_classifier_that_a_budget_has_no_room_for(face: Face, world: World) -> None:
+    policy = world.policy("llm", llm={"model": "cls"}, default="easy")
+    policy["budgets"] = [{"limit": 0, "model": "cls"}]
+    made = ask(face, face.client(world.server, policy=policy), max_tokens=100)
+    assert (tier(made), routed(made).by, world.models) == ("easy", "default", ["small"])
+    assert "budget" in receipt(made).notes[0]
 
 
 # ---- the cache ----

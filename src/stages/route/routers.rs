@@ -41,7 +41,8 @@ pub struct Routers {
     /// 0 to 1.
     confidence: f64,
     classifier: Option<Classifier>,
-    verdicts: Cache<[u8; 32], (usize, f64)>,
+    /// By whose conversations these are, and what was shown.
+    verdicts: Cache<([u8; 32], [u8; 32]), (usize, f64)>,
     timeout: Duration,
 }
 
@@ -53,6 +54,8 @@ pub struct Asked<'a> {
     pub choices: &'a Choices,
     pub question: &'a Question,
     pub look: &'a Look,
+    /// Of the tenant and the asked model: nobody learns from another's verdicts what was asked.
+    pub scope: [u8; 32],
     /// The tiers that can serve, from cheap to dear.
     pub free: Vec<String>,
 }
@@ -131,7 +134,7 @@ impl Routers {
             confidence,
             reasons: vec![reason],
         };
-        let key = classifier.cache_key(asked.question, &self.names);
+        let key = (asked.scope, classifier.cache_key(asked.question, &self.names));
         if let Some(known) = self.verdicts.get(&key) {
             return Ok(Some(verdict(known, format!("{} said so before", classifier.model))));
         }
