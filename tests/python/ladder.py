@@ -89,20 +89,28 @@ def good(model: str) -> str:
     return f"The {model} model says that water boils at 100 degrees."
 
 
-def ask(face: Face, client: Any, prompt: Any = QUESTION, way: str = "plain", **more: Any) -> Said:
-    """Asks for the model "auto", and reads to the end."""
+def read(face: Face, client: Any, prompt: Any = QUESTION, way: str = "plain", **more: Any) -> tuple[Any, list[Any]]:
+    """What a call for the model "auto" returned, read to the end: one body, or what a stream brought."""
     streams = {"stream": True} if "streamed" in way else {}
     if way.startswith("responses"):
         made = face.run(lambda: client.responses.create(**{"model": "auto", "input": prompt, **streams, **more}))
-        items = face.items(made) if streams else [made]
-        parts = [item.delta for item in items if item.type == "response.output_text.delta"] if streams else []
-        told = "".join(parts) if streams else made.output_text
     else:
-        messages = [{"role": "user", "content": prompt}]
-        arguments = {"model": "auto", "messages": messages, **streams, **more}
+        arguments = {"model": "auto", "messages": [{"role": "user", "content": prompt}], **streams, **more}
         made = face.run(lambda: client.chat.completions.create(**arguments))
-        items = face.items(made) if streams else [made]
-        told = text(items) if streams else made.choices[0].message.content or ""
+    return made, face.items(made) if streams else [made]
+
+
+def ask(face: Face, client: Any, prompt: Any = QUESTION, way: str = "plain", **more: Any) -> Said:
+    """Asks for the model "auto", and reads to the end."""
+    made, items = read(face, client, prompt, way, **more)
+    if way == "responses":
+        told = made.output_text
+    elif way == "plain":
+        told = made.choices[0].message.content or ""
+    elif way == "streamed":
+        told = text(items)
+    else:
+        told = "".join(item.delta for item in items if item.type == "response.output_text.delta")
     receipt = farthing.receipt(made)
     assert receipt is not None and receipt.complete
     return Said(told, receipt, items)
@@ -194,4 +202,3 @@ def sure(text: str, logprob: float, tops: Sequence[tuple[str, float]] = ()) -> S
         return edited(reply, edit) if wants_logprobs(seen.json) else reply
 
     return say
-

@@ -11,7 +11,23 @@ from typing import Any
 
 import pytest
 from conftest import Face
-from ladder import ERROR, JUDGE, LARGE, QUESTION, REFUSAL, SMALL, WAYS, Said, World, ask, balances, cut_off, good, sure
+from ladder import (
+    ERROR,
+    JUDGE,
+    LARGE,
+    QUESTION,
+    REFUSAL,
+    SMALL,
+    WAYS,
+    Said,
+    World,
+    ask,
+    balances,
+    cut_off,
+    good,
+    read,
+    sure,
+)
 from upstream import Reply, answer
 
 import farthing
@@ -41,6 +57,7 @@ GERMAN = (
     "Das Wasser kocht auf der Höhe des Meeres bei hundert Grad, und wenn man auf einen Berg steigt, dann wird es "
     "weniger, weil der Druck der Luft dort nicht so hoch ist wie unten am Meer."
 )
+JAPANESE = "水は海面では摂氏百度で沸騰し高い山の上ではそれより低い温度で沸騰します"
 SCHEMA = {
     "type": "object",
     "properties": {"degrees": {"type": "number"}},
@@ -64,7 +81,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "code": ("```python\ndef boil(water:\n    return (100\n```\nThat is how.", {}, "Python that does not parse"),
     "open code": ("Here it is:\n```python\ndef boil():\n    return 100\n", {}, "a code block that does not end"),
     "repetition": ("Water boils and then it boils. " * 60, {}, "repetition"),
-    "another language": (GERMAN, {}, "another language than the question's"),
+    "another language": (JAPANESE, {}, "another language than the question's"),
     "the question": (QUESTION, {}, "restates the question"),
 }
 
@@ -92,6 +109,12 @@ def test_structural_of_responses(face: Face, world: World, name: str, way: str) 
     world.says["small"] = says
     said = ask(face, world.client(face), way=way)
     assert not accepted(said, world) and reason in said.reasons
+
+
+def test_another_language_in_the_same_script(face: Face, world: World) -> None:
+    world.says["small"] = GERMAN
+    said = ask(face, world.client(face), f"{QUESTION} And what is it that makes it boil earlier on top of a mountain?")
+    assert not accepted(said, world) and "another language than the question's" in said.reasons
 
 
 def test_structural_of_responses_with_a_schema(face: Face, world: World) -> None:
@@ -163,9 +186,9 @@ def test_logprobs_that_the_caller_asked_for(face: Face, world: World, way: str) 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_answer_without_its_logprobs_is_what_would_have_come(face: Face, world: World, way: str) -> None:
     world.says["small"] = SURE
-    judged = ask(face, world.client(face, scorer="logprob", thresholds=0.6), way=way)
-    plain = ask(face, face.client(world.server, cached=False), way=way, model="small")
-    dumped = [[item.model_dump(mode="json") for item in said.items] for said in (judged, plain)]
+    _, judged = read(face, world.client(face, scorer="logprob", thresholds=0.6), way=way)
+    _, plain = read(face, face.client(world.server, plain=True), way=way, model="small")
+    dumped = [[item.model_dump(mode="json") for item in items] for items in (judged, plain)]
     assert dumped[0] == dumped[1]
 
 
@@ -181,7 +204,9 @@ def test_a_server_that_refuses_logprobs(face: Face, world: World, way: str) -> N
     assert first.rungs == second.rungs == [("small", True)]
     assert [note for note in first.receipt.notes if "logprobs" in note] and second.receipt.notes == ()
     assert set(second.receipt.rungs[0].scores) == {"structural"}
-    assert len(world.asked("small")) == 3
+    # A stream is refused once more for what it asks of usage.
+    refused = [body for body in world.asked("small") if "logprobs" in body or "include" in body]
+    assert len(world.asked("small")) == len(refused) + 2 and len(refused) <= (2 if way == "streamed" else 1)
     assert client.savings().spent == 2 * SMALL
 
 
@@ -420,7 +445,19 @@ def test_none_is_no_opinion(face: Face, world: World) -> None:
 @pytest.mark.parametrize("kind", ["plain", "async"])
 @pytest.mark.parametrize(
     "value",
-    ["good", 1.5, -0.1, float("nan"), float("inf"), object(), [1], {}, ValueError("no"), KeyboardInterrupt(), SystemExit()],
+    [
+        "good",
+        1.5,
+        -0.1,
+        float("nan"),
+        float("inf"),
+        object(),
+        [1],
+        {},
+        ValueError("no"),
+        KeyboardInterrupt(),
+        SystemExit(),
+    ],
     ids=repr,
 )
 def test_a_function_that_fails(face: Face, world: World, kind: str, value: Any) -> None:
@@ -463,10 +500,9 @@ def test_weights(face: Face, world: World) -> None:
 
 
 def test_who_cannot_be_an_answer_is_not_paid_a_judge_for(face: Face, world: World) -> None:
-    calls: list[Any] = []
     client = world.client(face, scorer={"judge": 1, "structural": 1}, judge={"model": "judge"})
     world.says["small"] = ""
-    assert not accepted(ask(face, client), world) and world.asked("judge") == [] and calls == []
+    assert not accepted(ask(face, client), world) and world.asked("judge") == []
 
 
 def test_what_a_function_is_told(face: Face, world: World) -> None:
@@ -509,8 +545,8 @@ def test_a_function_that_asks_the_same_client(face: Face, world: World, model: s
     clients.append(world.client(face, scorer=function))
     said = ask(face, clients[0])
     assert said.rungs == [("small", True)] and calls == [QUESTION]
-    # Its own question is not judged.
-    assert world.models[0] == "small" and len(world.models) == 2
+    # Nobody may judge the draft of its own question from there, so that the last rung answers.
+    assert world.models == (["small", "small", "large"] if model == "auto" else ["small", "large"])
     balances(clients[0], world)
 
 
