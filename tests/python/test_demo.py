@@ -131,6 +131,13 @@ def test_the_bill_as_text() -> None:
     ]
 
 
+def test_the_bill_says_what_each_stage_saved() -> None:
+    chosen = Line("farthing, escalate", "auto", 60, 54, 7000, 183, Decimal("0.00511438"), 12.0, 57)
+    said = bill.as_text([*LINES[:2], chosen, LINES[2]]).splitlines()
+    assert said[7] == "with the stage escalate: 75.0 % of the money, 57 right"
+    assert said[8] == "models: dear = dear, cheap = cheap"
+
+
 def test_the_bill_of_an_outage() -> None:
     died = Outage("an upstream dies halfway", "cheap", 60, 60, 29, 45)
     assert bill.as_text(LINES, died).splitlines()[4:8] == [

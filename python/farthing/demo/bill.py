@@ -24,14 +24,23 @@ def as_text(lines: Sequence[Line], outage: Outage | None = None) -> str:
     models = {line.name.rpartition(", ")[2].removesuffix(" model"): line.model for line in alone}
     named = ", ".join(f"{name} = {model}" for name, model in models.items())
     plain, ours = lines[0], lines[1]
-    share = 100 * (1 - ours.cost / plain.cost) if plain.cost else Decimal(0)
-    told = f"farthing saved {share:.1f} % of the money and {100 * (1 - ours.seconds / plain.seconds):.0f} % of the time"
+    told = f"farthing saved {_share(ours, plain):.1f} % of the money and {100 * (1 - ours.seconds / plain.seconds):.0f} % of the time"
+    stages = [
+        f"with the stage {line.name.rpartition(', ')[2]}: {_share(line, plain):.1f} % of the money, {line.right} right"
+        for line in lines
+        if line.name.startswith("farthing, ") and line not in alone
+    ]
     died = []
     if outage is not None:
         counts = (f"{outage.requests}", f"{outage.answered}", f"{outage.fallbacks}")
         row = (outage.name, *counts, f"{outage.right} of {outage.requests}")
         died = ["", *_aligned([("", "requests", "answered", "fallbacks", "right"), row])]
-    return "\n".join([*table, *died, "", told, f"models: {named}", f"prices: {prices} USD per million tokens"])
+    return "\n".join([*table, *died, "", told, *stages, f"models: {named}", f"prices: {prices} USD per million tokens"])
+
+
+def _share(line: Line, plain: Line) -> Decimal:
+    """Percent of the money that a line saved."""
+    return 100 * (1 - line.cost / plain.cost) if plain.cost else Decimal(0)
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
