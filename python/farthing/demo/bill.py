@@ -24,7 +24,8 @@ def as_text(lines: Sequence[Line], outage: Outage | None = None) -> str:
     models = {line.name.rpartition(", ")[2].removesuffix(" model"): line.model for line in alone}
     named = ", ".join(f"{name} = {model}" for name, model in models.items())
     plain, ours = lines[0], lines[1]
-    told = f"farthing saved {_share(ours, plain):.1f} % of the money and {100 * (1 - ours.seconds / plain.seconds):.0f} % of the time"
+    time = 100 * (1 - ours.seconds / plain.seconds)
+    told = f"farthing saved {_share(ours, plain):.1f} % of the money and {time:.0f} % of the time"
     stages = [
         f"with the stage {line.name.rpartition(', ')[2]}: {_share(line, plain):.1f} % of the money, {line.right} right"
         for line in lines
