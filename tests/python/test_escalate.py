@@ -129,8 +129,7 @@ def test_all_rungs_fail(face: Face, world: World) -> None:
     assert (client.savings().errors, client.savings().spent) == (1, 0)
 
 
-@pytest.mark.parametrize("by_call", [False, True])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "by_call"), zip(WAYS, (False, True, True, False), strict=True))
 def test_the_deadline(face: Face, world: World, way: str, by_call: bool) -> None:
     world.says |= {"small": REFUSAL, "large": Reply(delay=30)}
     client = world.client(face, deadline=3600 if by_call else 0.4)
@@ -152,8 +151,7 @@ def test_a_deadline_that_is_over(face: Face, world: World) -> None:
     assert [note for note in said.receipt.notes if "deadline" in note]
 
 
-@pytest.mark.parametrize("by_call", [False, True])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "by_call"), zip(WAYS, (False, True, True, False), strict=True))
 def test_max_cost(face: Face, world: World, way: str, by_call: bool) -> None:
     world.says["small"] = REFUSAL
     limit = {"max_output_tokens": 20} if way.startswith("responses") else {"max_tokens": 20}
