@@ -556,6 +556,27 @@ def test_a_function_that_calls_the_client_again(face: Face, world: World) -> Non
     assert tier(inner[0]) == "hard" and receipt(inner[0]).notes == (INSIDE,)
 
 
+def test_many_functions_that_call_the_client_again_do_not_wait_for_each_other(world: World) -> None:
+    clients: list[Any] = []
+
+    def again(request: Any) -> str:
+        messages = request.messages if "same" in request.prompt else [{"role": "user", "content": "inner"}]
+        clients[0].chat.completions.create(model="auto", messages=messages)
+        return "easy"
+
+    face = Face(False)
+    clients.append(world.client(face, again, timeout=60))
+
+    def call(at: int) -> Callable[[], Any]:
+        prompt = [{"role": "user", "content": "same" if at % 2 else str(at)}]
+        return lambda: clients[0].chat.completions.create(model="auto", messages=prompt)
+
+    made = face.together(*(call(at) for at in range(64)))
+    # What is asked inside may be the first to answer; it is the same question.
+    assert all(receipt(one).outcome in ("miss", "joined", "hit") for one in made)
+    assert all(tier(one) == "easy" for one in made if receipt(one).route is not None and receipt(one).outcome == "miss")
+
+
 def test_a_function_that_calls_another_client_from_another_world(world: World) -> None:
     """A sync function calls a sync client while an async client's loop waits."""
     face, inner = (
@@ -958,6 +979,29 @@ def test_the_saving_of_a_stream_is_known_at_its_end(face: Face, world: World) ->
     face.items(stream)
     assert receipt(stream).cost == SMALL and receipt(stream).saved == LARGE - SMALL
     assert client.savings().net == LARGE - SMALL
+
+
+def test_a_stream_that_is_left_is_on_the_bill_with_its_saving(face: Face, world: World) -> None:
+    client = world.client(face, always("easy"))
+
+    async def leave_async() -> Any:
+        stream = await client.chat.completions.create(model="auto", messages=turns("x"), stream=True)
+        async for _ in stream:
+            break
+        await stream.close()
+        return stream
+
+    def leave() -> Any:
+        stream = client.chat.completions.create(model="auto", messages=turns("x"), stream=True)
+        next(iter(stream))
+        stream.close()
+        return stream
+
+    stream = face.run(leave_async if face.is_async else leave)
+    end = time.monotonic() + 10
+    while receipt(stream).saved is None and time.monotonic() < end:
+        time.sleep(0.01)
+    assert receipt(stream).saved is not None and receipt(stream).saved > 0 and client.savings().saved > 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
