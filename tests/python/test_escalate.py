@@ -30,6 +30,7 @@ from ladder import (
     read,
     until,
 )
+from openai import _base_client
 from upstream import Reply, Seen, answer, chat_events
 
 import farthing
@@ -37,6 +38,7 @@ from farthing import Budget, BudgetExceeded, PolicyError
 
 pytestmark = pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")
 
+httpx: Any = getattr(_base_client, "httpx2", None) or _base_client.httpx
 REFUSED = [("small", False), ("large", True)]
 
 
@@ -236,6 +238,18 @@ def test_the_last_rung_streams_live(face: Face, world: World) -> None:
     receipt = farthing.receipt(stream)
     assert receipt is not None and receipt.complete and receipt.cost == SMALL + LARGE
     balances(client, world)
+
+
+def test_a_last_rung_that_breaks_off(face: Face, world: World) -> None:
+    """What the caller has seen cannot be taken back: he gets the error, and the draft was in vain."""
+    told = chat_events("one two", usage=True)[:5]
+    world.says |= {"small": REFUSAL, "large": lambda seen, number: Reply(pieces=told, cut=True)}
+    client = world.client(face)
+    with pytest.raises((openai.APIError, httpx.HTTPError)):
+        ask(face, client, way="streamed")
+    until(lambda: client.savings().overhead == SMALL)
+    world.says["large"] = good("large")
+    assert ask(face, client, way="streamed").text == good("large")
 
 
 def test_a_draft_that_breaks_off(face: Face, world: World) -> None:
@@ -529,6 +543,25 @@ def test_labels_of_rejected_drafts(face: Face, world: World, labels: Any) -> Non
 
 
 # ---- with the other stages ----
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_route_says_where_to_begin(face: Face, world: World, way: str) -> None:
+    tiers = {"easy": "small", "fair": "middle", "hard": "large"}
+    route = {"models": ["auto"], "tiers": tiers, "by": lambda request: request.prompt.split(":")[0]}
+    client = world.client(face, ladder=["small", "middle", "large"], more={"route": route})
+    world.says["middle"] = REFUSAL
+    said = {name: ask(face, client, f"{name}: {QUESTION}", way) for name in tiers}
+    assert {name: one.rungs for name, one in said.items()} == {
+        "easy": [("small", True)],
+        "fair": [("middle", False), ("large", True)],
+        "hard": [("large", True)],
+    }
+    assert world.models == ["small", "middle", "large", "large"]
+    assert [one.receipt.route and one.receipt.route.tier for one in said.values()] == list(tiers)
+    bill = client.savings()
+    assert bill.overhead == MIDDLE and bill.escalations == 1
+    balances(client, world)
 
 
 def test_fallbacks(face: Face, world: World) -> None:
