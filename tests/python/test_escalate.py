@@ -131,7 +131,7 @@ def test_all_rungs_fail(face: Face, world: World) -> None:
     assert (client.savings().errors, client.savings().spent) == (1, 0)
 
 
-@pytest.mark.parametrize(("way", "by_call"), zip(WAYS, (False, True, True, False), strict=True))
+@pytest.mark.parametrize(("way", "by_call"), [*zip(WAYS, (False, True, True, False), strict=True)])
 def test_the_deadline(face: Face, world: World, way: str, by_call: bool) -> None:
     world.says |= {"small": REFUSAL, "large": Reply(delay=30)}
     client = world.client(face, deadline=3600 if by_call else 0.4)
@@ -146,6 +146,24 @@ def test_the_deadline(face: Face, world: World, way: str, by_call: bool) -> None
     assert len(world.asked("small")) == 2
 
 
+@pytest.mark.parametrize("scorer", ["judge", "function"])
+def test_the_deadline_of_the_judging(face: Face, world: World, scorer: str) -> None:
+    async def stuck(draft: farthing.Draft) -> float:
+        await asyncio.sleep(3600)
+        return 1.0
+
+    world.says["judge"] = Reply(delay=60)
+    scorers = {"judge": "judge", "function": stuck}
+    client = world.client(face, scorer=scorers[scorer], judge={"model": "judge"}, timeout=60, deadline=0.3)
+    said = ask(face, client)
+    assert said.text == good("small") and said.rungs == [("small", True)] and "large" not in world.models
+    assert said.receipt.rungs[0].score is None and "deadline" in said.reasons and said.receipt.notes
+    assert client.savings().spent == SMALL
+    # It was not stored.
+    ask(face, client)
+    assert len(world.asked("small")) == 2
+
+
 def test_a_deadline_that_is_over(face: Face, world: World) -> None:
     world.says["small"] = lambda seen, number: Reply(**{**vars(answer(seen, REFUSAL)), "delay": 0.2})
     said = ask(face, world.client(face, deadline=0.05))
@@ -153,7 +171,7 @@ def test_a_deadline_that_is_over(face: Face, world: World) -> None:
     assert [note for note in said.receipt.notes if "deadline" in note]
 
 
-@pytest.mark.parametrize(("way", "by_call"), zip(WAYS, (False, True, True, False), strict=True))
+@pytest.mark.parametrize(("way", "by_call"), [*zip(WAYS, (False, True, True, False), strict=True)])
 def test_max_cost(face: Face, world: World, way: str, by_call: bool) -> None:
     world.says["small"] = REFUSAL
     limit = {"max_output_tokens": 20} if way.startswith("responses") else {"max_tokens": 20}
