@@ -522,15 +522,23 @@ def test_who_cannot_be_an_answer_is_not_paid_a_judge_for(face: Face, world: Worl
 
 
 def test_each_of_two_functions_counts(face: Face, world: World) -> None:
+    told: list[dict[str, float]] = []
+
     def low(draft: farthing.Draft) -> float:
+        told.append(draft.scores)
         return 0.2
 
     def high(draft: farthing.Draft) -> float:
+        told.append(draft.scores)
         return 1.0
 
-    for scorers in ([low, high], [high, low]):
-        said = ask(face, world.client(face, scorer=scorers))
-        assert said.rungs[0] == ("small", False) and said.receipt.rungs[0].score == pytest.approx(0.6)
+    for scorers, first, second in (([low, high], 0.2, 1.0), ([high, low], 1.0, 0.2)):
+        client = world.client(face, scorer=scorers)
+        said = ask(face, client)
+        rung = said.receipt.rungs[0]
+        assert said.text == good("large") and rung.score == pytest.approx(0.6)
+        assert rung.scores == client.labels()[0].scores == {"callable": first, "callable 2": second}
+        assert told[-2:] == [{}, {"callable": first}]
 
 
 def test_all_choices_are_looked_at(face: Face, world: World) -> None:
