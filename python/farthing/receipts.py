@@ -82,7 +82,7 @@ class Rung:
     Attributes:
         model: model or alias, as the ladder has it.
         score: 0 to 1, after calibration; None = it was not judged: the last rung, a failure, or one passed over.
-        scores: by scorer, 0 to 1.
+        scores: by scorer, 0 to 1; functions are "callable", "callable 2", and so on, in the policy's order.
         accepted: whether it became the answer.
         reasons: what spoke against it, or why it was not asked.
         cost: USD; None = unknown, or (the last rung) on the attempt.

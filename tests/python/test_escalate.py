@@ -30,6 +30,7 @@ from ladder import (
     read,
     until,
 )
+from openai import _base_client
 from upstream import Reply, Seen, answer, chat_events
 
 import farthing
@@ -37,6 +38,7 @@ from farthing import Budget, BudgetExceeded, PolicyError
 
 pytestmark = pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")
 
+httpx: Any = getattr(_base_client, "httpx2", None) or _base_client.httpx
 REFUSED = [("small", False), ("large", True)]
 
 
@@ -129,7 +131,7 @@ def test_all_rungs_fail(face: Face, world: World) -> None:
     assert (client.savings().errors, client.savings().spent) == (1, 0)
 
 
-@pytest.mark.parametrize(("way", "by_call"), zip(WAYS, (False, True, True, False), strict=True))
+@pytest.mark.parametrize(("way", "by_call"), [*zip(WAYS, (False, True, True, False), strict=True)])
 def test_the_deadline(face: Face, world: World, way: str, by_call: bool) -> None:
     world.says |= {"small": REFUSAL, "large": Reply(delay=30)}
     client = world.client(face, deadline=3600 if by_call else 0.4)
@@ -144,6 +146,24 @@ def test_the_deadline(face: Face, world: World, way: str, by_call: bool) -> None
     assert len(world.asked("small")) == 2
 
 
+@pytest.mark.parametrize("scorer", ["judge", "function"])
+def test_the_deadline_of_the_judging(face: Face, world: World, scorer: str) -> None:
+    async def stuck(draft: farthing.Draft) -> float:
+        await asyncio.sleep(3600)
+        return 1.0
+
+    world.says["judge"] = Reply(delay=60)
+    scorers = {"judge": "judge", "function": stuck}
+    client = world.client(face, scorer=scorers[scorer], judge={"model": "judge"}, timeout=60, deadline=0.3)
+    said = ask(face, client)
+    assert said.text == good("small") and said.rungs == [("small", True)] and "large" not in world.models
+    assert said.receipt.rungs[0].score is None and "deadline" in said.reasons and said.receipt.notes
+    assert client.savings().spent == SMALL
+    # It was not stored.
+    ask(face, client)
+    assert len(world.asked("small")) == 2
+
+
 def test_a_deadline_that_is_over(face: Face, world: World) -> None:
     world.says["small"] = lambda seen, number: Reply(**{**vars(answer(seen, REFUSAL)), "delay": 0.2})
     said = ask(face, world.client(face, deadline=0.05))
@@ -151,7 +171,7 @@ def test_a_deadline_that_is_over(face: Face, world: World) -> None:
     assert [note for note in said.receipt.notes if "deadline" in note]
 
 
-@pytest.mark.parametrize(("way", "by_call"), zip(WAYS, (False, True, True, False), strict=True))
+@pytest.mark.parametrize(("way", "by_call"), [*zip(WAYS, (False, True, True, False), strict=True)])
 def test_max_cost(face: Face, world: World, way: str, by_call: bool) -> None:
     world.says["small"] = REFUSAL
     limit = {"max_output_tokens": 20} if way.startswith("responses") else {"max_tokens": 20}
@@ -236,6 +256,18 @@ def test_the_last_rung_streams_live(face: Face, world: World) -> None:
     receipt = farthing.receipt(stream)
     assert receipt is not None and receipt.complete and receipt.cost == SMALL + LARGE
     balances(client, world)
+
+
+def test_a_last_rung_that_breaks_off(face: Face, world: World) -> None:
+    """What the caller has seen cannot be taken back: he gets the error, and the draft was in vain."""
+    told = chat_events("one two", usage=True)[:5]
+    world.says |= {"small": REFUSAL, "large": lambda seen, number: Reply(pieces=told, cut=True)}
+    client = world.client(face)
+    with pytest.raises((openai.APIError, httpx.HTTPError)):
+        ask(face, client, way="streamed")
+    until(lambda: client.savings().overhead == SMALL)
+    world.says["large"] = good("large")
+    assert ask(face, client, way="streamed").text == good("large")
 
 
 def test_a_draft_that_breaks_off(face: Face, world: World) -> None:
@@ -529,6 +561,25 @@ def test_labels_of_rejected_drafts(face: Face, world: World, labels: Any) -> Non
 
 
 # ---- with the other stages ----
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_route_says_where_to_begin(face: Face, world: World, way: str) -> None:
+    tiers = {"easy": "small", "fair": "middle", "hard": "large"}
+    route = {"models": ["auto"], "tiers": tiers, "by": lambda request: request.prompt.split(":")[0]}
+    client = world.client(face, ladder=["small", "middle", "large"], more={"route": route})
+    world.says["middle"] = REFUSAL
+    said = {name: ask(face, client, f"{name}: {QUESTION}", way) for name in tiers}
+    assert {name: one.rungs for name, one in said.items()} == {
+        "easy": [("small", True)],
+        "fair": [("middle", False), ("large", True)],
+        "hard": [("large", True)],
+    }
+    assert world.models == ["small", "middle", "large", "large"]
+    assert [one.receipt.route and one.receipt.route.tier for one in said.values()] == list(tiers)
+    bill = client.savings()
+    assert bill.overhead == MIDDLE and bill.escalations == 1
+    balances(client, world)
 
 
 def test_fallbacks(face: Face, world: World) -> None:

@@ -28,7 +28,7 @@ from ladder import (
     read,
     sure,
 )
-from upstream import Reply, answer
+from upstream import Reply, answer, chat
 
 import farthing
 
@@ -139,12 +139,9 @@ def test_structural_is_silent(face: Face, world: World, name: str) -> None:
 SURE, UNSURE = sure(good("small"), -0.01), sure(good("small"), -3.0)
 
 
-def logprobs_of(said: Said) -> list[Any]:
-    """What the caller sees of logprobs."""
-    if said.items[0].object.startswith("chat.completion") if hasattr(said.items[0], "object") else False:
-        return [c.logprobs for item in said.items for c in item.choices if c.logprobs is not None]
-    dumped = json.dumps([item.model_dump(mode="json") for item in said.items])
-    return ["logprob"] if '"logprob"' in dumped or '"top_logprobs": [' in dumped else []
+def shows_logprobs(said: Said) -> bool:
+    """Whether the caller sees any."""
+    return '"logprob": ' in json.dumps([item.model_dump(mode="json") for item in said.items])
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -153,7 +150,7 @@ def test_logprobs(face: Face, world: World, way: str, says: Any) -> None:
     world.says["small"] = says
     said = ask(face, world.client(face, scorer="logprob", thresholds=0.6), way=way)
     assert accepted(said, world) is (says is SURE) and set(said.receipt.rungs[0].scores) == {"logprob"}
-    assert logprobs_of(said) == []
+    assert not shows_logprobs(said)
     drafted = world.asked("small")[0]
     if way.startswith("responses"):
         assert "message.output_text.logprobs" in drafted["include"]
@@ -169,7 +166,34 @@ def test_logprobs_that_the_caller_asked_for(face: Face, world: World, way: str) 
     is_chat = not way.startswith("responses")
     asked: dict[str, Any] = {"logprobs": True} if is_chat else {"include": ["message.output_text.logprobs"]}
     said = ask(face, world.client(face, scorer="logprob", thresholds=0.6), way=way, **asked)
-    assert accepted(said, world) and logprobs_of(said) != []
+    assert accepted(said, world) and shows_logprobs(said)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_logprobs_that_the_caller_said_no_to(face: Face, world: World, way: str) -> None:
+    """What else he asked for stays."""
+    world.says["small"] = SURE
+    is_chat = not way.startswith("responses")
+    asked: dict[str, Any] = {"logprobs": False} if is_chat else {"include": ["reasoning.encrypted_content"]}
+    said = ask(face, world.client(face, scorer="logprob", thresholds=0.6), way=way, **asked)
+    assert accepted(said, world) and not shows_logprobs(said)
+    (drafted,) = world.asked("small")
+    assert is_chat or drafted["include"] == ["reasoning.encrypted_content", "message.output_text.logprobs"]
+    assert said.receipt.rungs[0].scores["logprob"] > 0.9
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_logprobs_in_the_cache(face: Face, world: World, way: str) -> None:
+    """The draft is stored as the caller would have got it, and is no answer to who asks for logprobs."""
+    world.says["small"] = SURE
+    client = world.client(face, scorer="logprob", thresholds=0.6)
+    ask(face, client, way=way)
+    hit = ask(face, client, way=way)
+    assert hit.receipt.outcome == "hit" and not shows_logprobs(hit) and hit.text == good("small")
+    is_chat = not way.startswith("responses")
+    asked: dict[str, Any] = {"logprobs": True} if is_chat else {"include": ["message.output_text.logprobs"]}
+    wanted = ask(face, client, way=way, **asked)
+    assert wanted.receipt.outcome == "miss" and shows_logprobs(wanted)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -495,6 +519,38 @@ def test_who_cannot_be_an_answer_is_not_paid_a_judge_for(face: Face, world: Worl
     client = world.client(face, scorer={"judge": 1, "structural": 1}, judge={"model": "judge"})
     world.says["small"] = ""
     assert not accepted(ask(face, client), world) and world.asked("judge") == []
+
+
+def test_each_of_two_functions_counts(face: Face, world: World) -> None:
+    told: list[dict[str, float]] = []
+
+    def low(draft: farthing.Draft) -> float:
+        told.append(draft.scores)
+        return 0.2
+
+    def high(draft: farthing.Draft) -> float:
+        told.append(draft.scores)
+        return 1.0
+
+    for scorers, first, second in (([low, high], 0.2, 1.0), ([high, low], 1.0, 0.2)):
+        client = world.client(face, scorer=scorers)
+        said = ask(face, client)
+        rung = said.receipt.rungs[0]
+        assert said.text == good("large") and rung.score == pytest.approx(0.6)
+        assert rung.scores == client.labels()[0].scores == {"callable": first, "callable 2": second}
+        assert told[-2:] == [{}, {"callable": first}]
+
+
+def test_all_choices_are_looked_at(face: Face, world: World) -> None:
+    def small(seen: Any, number: int) -> Reply:
+        body = chat(good("small"))
+        choice = body["choices"][0]
+        other = {**choice, "index": 1, "message": {**choice["message"], "content": REFUSAL}}
+        return Reply(body={**body, "choices": [choice, other]})
+
+    world.says["small"] = small
+    said = ask(face, world.client(face), n=2)
+    assert not accepted(said, world) and said.reasons == "refusal"
 
 
 def test_what_a_function_is_told(face: Face, world: World) -> None:

@@ -190,7 +190,7 @@ impl Climb<'_> {
             answer: &read,
         };
         let before = self.overhead();
-        let mut judged = scoring.judge().await;
+        let mut judged = self.in_time(scoring.judge()).await;
         let kept = learning::Judged {
             model: tier.model().into(),
             rung: Arc::clone(tier.name()),
@@ -236,6 +236,15 @@ impl Climb<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// What scorers say before the deadline: a draft that is not judged by then is as good as what there is.
+    async fn in_time(&self, judging: impl Future<Output = Judged>) -> Judged {
+        let Some(until) = self.until else { return judging.await };
+        tokio::time::timeout_at(until.into(), judging).await.unwrap_or_else(|_| {
+            self.cx.patience.touch();
+            Judged { reasons: vec!["the deadline was over before it was judged".into()], ..Judged::default() }
+        })
     }
 
     /// Asks a rung, with logprobs if a scorer wants them; the flag says whether they are to be taken out again.

@@ -58,7 +58,7 @@ pub struct Weighted {
 }
 
 /// In the order of what they cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scorer {
     Structural,
     Logprob,
@@ -104,7 +104,12 @@ impl Ladder {
             Ok(Weighted { name, weight: *weight, scorer })
         };
         let mut scorers = config.scorers.iter().map(scorer).collect::<Result<Vec<_>>>()?;
-        scorers.sort_by_key(|weighted| weighted.scorer);
+        // Functions stay in the order of the policy: a later one is told what an earlier one said.
+        scorers.sort_by_key(|weighted| weighted.scorer.rank());
+        let functions = scorers.iter_mut().filter(|weighted| matches!(weighted.scorer, Scorer::Hook(_)));
+        for (weighted, number) in functions.zip(1..).skip(1) {
+            weighted.name = format!("{} {number}", weighted.name).into();
+        }
         let agreement = config.agreement.as_ref();
         let compare = match agreement.and_then(|agreement| agreement.compare.as_deref()) {
             None => Comparison::Texts(None),
@@ -138,6 +143,19 @@ impl Ladder {
 
     pub fn uses(&self, scorer: Scorer) -> bool {
         self.scorers.iter().any(|weighted| weighted.scorer == scorer)
+    }
+}
+
+impl Scorer {
+    fn rank(self) -> u8 {
+        match self {
+            Self::Structural => 0,
+            Self::Logprob => 1,
+            Self::Reference => 2,
+            Self::Hook(_) => 3,
+            Self::Agreement => 4,
+            Self::Judge => 5,
+        }
     }
 }
 
