@@ -467,7 +467,7 @@ def test_none_is_no_opinion(face: Face, world: World) -> None:
         -0.1,
         float("nan"),
         float("inf"),
-        object(),
+        object,
         [1],
         {},
         ValueError("no"),
