@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::at_end::at_end;
 use crate::context::{Context, Mode};
 use crate::error::{Error, Result};
 use crate::exchange::{Body, Endpoint, Request, Response};
@@ -320,7 +321,15 @@ pub async fn bypass(cx: &Context, request: Request, next: Next) -> Result<Respon
     };
     cx.receipt.update(|facts| facts.outcome = Some(outcome));
     note_call(cx, endpoint, outcome, None, None);
-    result
+    let receipt = Arc::clone(&cx.receipt);
+    let completes = move || receipt.update(|facts| facts.complete = true);
+    match result {
+        Ok(response) if response.is_success() => Ok(at_end(response, move |_| completes())),
+        failed => {
+            completes();
+            failed
+        }
+    }
 }
 
 /// Notes a call in the ledger; `usage` and `saved` are what was not paid for.
