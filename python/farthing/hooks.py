@@ -138,11 +138,13 @@ class _Table:
                 return known
             self._last += 1
             number = self._last
+            # At the end of the process the names of this module go before some functions do.
+            warned = _warned
 
             def forget(_: Any) -> None:
                 # No lock: this runs wherever the garbage collector does.
                 self._functions.pop(number, None)
-                _warned.discard(number)
+                warned.discard(number)
                 if self._numbers.get(key) == number:
                     self._numbers.pop(key, None)
 
