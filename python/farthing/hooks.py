@@ -142,7 +142,7 @@ class _Table:
             warned = _warned
 
             def forget(_: Any) -> None:
-                # No lock: this runs wherever the garbage collector does.
+                # No lock: this runs wherever the garbage collector does, also when the module's names are gone at exit.
                 self._functions.pop(number, None)
                 warned.discard(number)
                 if self._numbers.get(key) == number:

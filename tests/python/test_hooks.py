@@ -581,3 +581,16 @@ def test_a_forked_child_has_threads_and_a_loop_of_its_own() -> None:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     assert run(script).splitlines() == ['"plain" "later"', '"plain" "later" True', "0"]
+
+
+def test_a_function_that_outlives_the_module_at_exit() -> None:
+    script = """
+import logging
+from farthing import hooks
+def scorer(draft): return 1.0
+hooks.number_of(scorer)
+logging.keeps = scorer
+del scorer
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
