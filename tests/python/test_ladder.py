@@ -383,6 +383,21 @@ def with_tool_calls(seen: Seen, number: int) -> Reply:
     return answer(seen, calls=CALLS)
 
 
+def called(items: list[Any]) -> list[tuple[str, str, str]]:
+    """The calls that an answer, or a stream, asks for."""
+    found: dict[int, list[str]] = {}
+    for item in dumped(items):
+        for choice in item.get("choices", ()):
+            for at, one in enumerate((choice.get("message") or choice.get("delta")).get("tool_calls") or ()):
+                parts = found.setdefault(one.get("index", at), ["", "", ""])
+                told = (one["id"], one["function"]["name"], one["function"]["arguments"])
+                parts[:] = [part + (new or "") for part, new in zip(parts, told, strict=True)]
+        whole = item.get("response") if item.get("type") == "response.completed" else item
+        for at, one in enumerate((whole or {}).get("output") or ()):
+            found[at] = [one["call_id"], one["name"], one["arguments"]]
+    return [(id, name, given) for id, name, given in found.values()]
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("choice", ["auto", "required"])
 def test_calls_of_tools_come_as_they_are(face: Face, world: World, choice: str, way: str) -> None:
@@ -395,7 +410,7 @@ def test_calls_of_tools_come_as_they_are(face: Face, world: World, choice: str, 
     receipt = farthing.receipt(made)
     assert receipt and [(rung.model, rung.accepted) for rung in receipt.rungs] == [("small", True)]
     _, again = read(face, client, way=way, **tools(way, choice))
-    assert dumped(again) == dumped(wanted) and len(world.models) == 2
+    assert called(again) == called(wanted) == CALLS and len(world.models) == 2
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -575,7 +590,7 @@ def test_a_stream_that_is_closed_early(face: Face, world: World, gate: threading
 def test_a_caller_that_no_longer_waits_for_the_last_rung(face: Face, world: World, gate: threading.Event) -> None:
     """The SDK's time-out is the upstream's: what there is is the answer."""
     world.says |= {"small": REFUSAL, "large": held(gate, good("large"))}
-    client = world.client(face, options={"timeout": 0.5})
+    client = world.client(face, options={"timeout": 1.0})
     said = ask(face, client)
     assert said.text == REFUSAL and said.rungs == [("small", True)]
 
@@ -637,7 +652,7 @@ def test_a_calibration_without_a_threshold(face: Face, world: World, tmp_path: P
     assert ask(face, client).text == good("small")
     with pytest.raises(PolicyError, match="hint: thresholds ="):
         world.client(face, thresholds=None)
-    with pytest.raises(PolicyError, match="cannot be read"):
+    with pytest.raises(PolicyError, match="cannot read the calibration"):
         world.client(face, thresholds=None, calibration=str(tmp_path / "none.json"))
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(PolicyError):
@@ -663,13 +678,23 @@ def test_new_thresholds_hold(face: Face, world: World, tmp_path: Path, monkeypat
         if how == "reload":
             client.reload()
         assert ask(face, client).text == good("small")
-        (tmp_path / "calibration.json").write_text(json.dumps(calibrated(0.951)))
-        write('calibration = "calibration.json"')
+        made = tmp_path / "calibration.json"
+        made.write_text(json.dumps(calibrated(0.951)))
+        write(f'calibration = "{made.as_posix()}"')
         if how == "reload":
             client.reload()
         said = ask(face, client)
         assert said.text == good("large") and said.receipt.rungs[0].score is not None
         assert said.receipt.rungs[0].score <= 0.95
+        # The policy names the file as before; what is in it is another calibration.
+        made.write_text(json.dumps(calibrated(0.2)))
+        client.reload()
+        assert ask(face, client).text == good("small")
+        # A calibration that nobody can read leaves what holds.
+        made.write_text("{")
+        with pytest.raises(PolicyError):
+            client.reload()
+        assert ask(face, client).text == good("small")
 
 
 # ---- what own traffic teaches ----
@@ -981,7 +1006,7 @@ def test_scorers_that_ask_the_ladder_again_together(face: Face, world: World, st
     balances(clients[0], world)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", WAYS[:2])
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("kind", ["raises", "late", "nonsense", "out of range"])
 def test_a_scorer_that_fails_says_why(
@@ -1004,7 +1029,8 @@ def test_a_scorer_that_fails_says_why(
             await asyncio.sleep(60)
         return plain(draft)
 
-    client = world.client(face, scorer=["structural", later if is_async else plain], timeout="200ms")
+    patience = "200ms" if kind == "late" else "30s"
+    client = world.client(face, scorer=["structural", later if is_async else plain], timeout=patience)
     said = ask(face, client, way=way)
     assert said.text == good("large") and said.rungs == [("small", False), ("large", True)]
     assert "callable failed" in said.reasons and said_why[kind] in said.reasons
