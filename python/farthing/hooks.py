@@ -138,7 +138,6 @@ class _Table:
                 return known
             self._last += 1
             number = self._last
-            # At the end of the process the names of this module go before some functions do.
             warned = _warned
 
             def forget(_: Any) -> None:

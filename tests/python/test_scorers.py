@@ -32,7 +32,7 @@ from upstream import Reply, answer, chat
 
 import farthing
 
-pytestmark = pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")]
 
 
 @pytest.fixture
