@@ -2,7 +2,7 @@
 //!
 //! How logprobs that only a scorer asked for are taken out again is in `strip.rs`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use super::strip::{event_without_logprobs, without_logprobs};
 use crate::exchange::Endpoint;
@@ -27,6 +27,9 @@ pub struct TokenProbability {
     pub token: String,
 }
 
+/// Says that what an answer comes to are calls of tools.
+pub const CALLS: &str = "calls of tools";
+
 /// One of the answers to a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Choice {
@@ -48,7 +51,31 @@ pub struct Answer {
     pub body: Value,
 }
 
+impl Choice {
+    /// What it comes to, to be compared with another: its text, or the calls of tools that it asks for, as JSON.
+    pub fn said(&self) -> String {
+        if self.tool_calls.is_empty() {
+            return self.text.clone();
+        }
+        let calls = self.tool_calls.iter().map(|call| {
+            let arguments = serde_json::from_str(&call.arguments).unwrap_or_else(|_| Value::from(&*call.arguments));
+            json!({"name": call.name, "arguments": arguments})
+        });
+        json!({CALLS: calls.collect::<Vec<Value>>()}).to_string()
+    }
+}
+
 impl Answer {
+    /// What the first choice comes to.
+    pub fn said(&self) -> String {
+        self.choices.first().map(Choice::said).unwrap_or_default()
+    }
+
+    /// Each choice as an answer of its own.
+    pub fn each(&self) -> impl Iterator<Item = Self> {
+        self.choices.iter().map(|choice| Self { choices: vec![choice.clone()], body: Value::Null })
+    }
+
     /// Reads a plain body. None: it is no answer of this endpoint.
     pub fn read(endpoint: Endpoint, body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;

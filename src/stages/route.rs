@@ -232,6 +232,15 @@ impl RouteStage {
         Ok((self.default, run(self.default).await?))
     }
 
+    /// The tier of the rung that answered, where a ladder was climbed.
+    fn answered(&self, cx: &Context) -> Option<usize> {
+        cx.receipt.read(|facts| {
+            let rungs = &facts.decisions.as_ref()?.rungs;
+            let rung = rungs.iter().rev().find(|rung| rung.accepted)?;
+            self.tiers.iter().position(|tier| *tier.model == *rung.model)
+        })
+    }
+
     /// Remembers where a conversation went. The id of an answer that streams is known at its end.
     fn remember(
         &self,
@@ -305,7 +314,7 @@ impl Stage for RouteStage {
         let decided = self.decide(&asked, &thread, &out).await;
         self.note(cx, &decided, &look);
         let (tier, response) = self.ask(cx, &request, &next, choices, decided.tier).await?;
-        let response = self.remember(&request, &question, &thread, tier, response);
+        let response = self.remember(&request, &question, &thread, self.answered(cx).unwrap_or(tier), response);
         let dearest = self.tiers.last().map(|tier| tier.model.as_str()).unwrap_or_default();
         Ok(Counterfactual::new(NAME, cx, &self.prices, choices, dearest).watch(response))
     }

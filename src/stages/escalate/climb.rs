@@ -74,12 +74,14 @@ impl Climb<'_> {
                 self.passed_over(tier, why);
                 continue;
             }
-            if self.best.is_some()
+            if (self.best.is_some() || failed)
                 && let Some(why) = self.forbids(tier)
-                && let Some(best) = self.best.take()
             {
                 self.note(why);
-                return Ok(self.take_for_want(best));
+                // Without any draft a call that is dearer than it should be is better than none.
+                if let Some(best) = self.best.take() {
+                    return Ok(self.take_for_want(best));
+                }
             }
             if self.best.is_some() || failed {
                 self.cx.books.count(Count::Escalation);
@@ -113,14 +115,25 @@ impl Climb<'_> {
         if self.until.is_some_and(|until| Instant::now() >= until) {
             return Some(format!("the deadline was over before {} was asked", tier.name()));
         }
+        self.is_beyond(tier, 1)
+    }
+
+    /// Why the call's money limit forbids to ask a model so many times more; 0 times: whether anything is left.
+    fn is_beyond(&self, tier: &Arc<Tier>, times: usize) -> Option<String> {
         let most = self.max_cost?;
-        let asked = tier.target.request(self.cx, self.request);
-        let may_cost = bound(&self.stage.prices, &asked, tier.name(), now()).cost;
         let spent: Money = self.cx.receipt.read(|facts| facts.attempts.iter().filter_map(|attempt| attempt.cost).sum());
-        match may_cost {
-            Ok(cost) if spent + cost <= most => None,
+        if spent > most {
+            return Some(format!("{spent} USD is spent, beyond max_cost = {most}"));
+        }
+        if times == 0 {
+            return None;
+        }
+        let asked = tier.target.request(self.cx, self.request);
+        match bound(&self.stage.prices, &asked, tier.name(), now()).cost {
             Ok(cost) => {
-                Some(format!("{} may cost {cost} USD: beyond max_cost = {most}, {spent} is spent", tier.name()))
+                let all: Money = std::iter::repeat_n(cost, times).sum();
+                let said = || format!("{} may cost {all} USD: beyond max_cost = {most}, {spent} is spent", tier.name());
+                (spent + all > most).then(said)
             }
             Err(_) => Some(format!("nobody can say what {} may cost, and max_cost = {most}", tier.name())),
         }
@@ -168,10 +181,12 @@ impl Climb<'_> {
             }
         };
         if !(200..300).contains(&answer.status) {
+            self.discard(&draft);
             self.failed(tier, format!("status {}", answer.status));
             return Ok(None);
         }
         let Some(read) = Answer::read(self.request.endpoint, &answer.body) else {
+            self.discard(&draft);
             self.failed(tier, "it is no answer".to_owned());
             return Ok(None);
         };
@@ -188,13 +203,14 @@ impl Climb<'_> {
             question: &self.question,
             tier,
             answer: &read,
+            forbids: &|tier, times| self.is_beyond(tier, times),
         };
         let before = self.overhead();
         let mut judged = self.in_time(scoring.judge()).await;
         let kept = learning::Judged {
             model: tier.model().into(),
             rung: Arc::clone(tier.name()),
-            text: read.text().into(),
+            text: read.said().into(),
             score: judged.score,
             scores: judged.scores.clone(),
             cost: answer.cost(),
@@ -261,11 +277,12 @@ impl Climb<'_> {
             let inner = Context { tier: Some(Arc::clone(tier)), purpose, ..self.cx.clone() };
             let call = async { Buffered::read(&inner, self.next.clone().run(&inner, request).await?).await };
             let answer = match self.until.filter(|_| self.best.is_some()) {
-                None => call.await?,
-                Some(until) => {
-                    tokio::time::timeout_at(until.into(), call).await.map_err(|_| Error::timeout(Phase::Read))??
-                }
+                None => call.await,
+                Some(until) => tokio::time::timeout_at(until.into(), call)
+                    .await
+                    .unwrap_or_else(|_| Err(Error::timeout(Phase::Read))),
             };
+            let answer = answer.inspect_err(|_| self.discard(&draft))?;
             // What it refuses may be what we added.
             if strips && matches!(answer.status, 400 | 404 | 422) {
                 (strips, refused) = (false, true);
@@ -316,9 +333,13 @@ impl Climb<'_> {
 
     /// What the draft cost was in vain.
     fn reject(&mut self, candidate: Candidate) {
-        let cost = candidate.draft.settle(false);
-        self.cx.receipt.update(|facts| facts.spend(cost));
+        self.discard(&candidate.draft);
         self.rejected.push(candidate.judged);
+    }
+
+    fn discard(&self, draft: &Draft) {
+        let cost = draft.settle(false);
+        self.cx.receipt.update(|facts| facts.spend(cost));
     }
 
     /// The draft is the answer because there is no better one: it was not good enough to be stored for others.

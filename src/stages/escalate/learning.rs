@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::ladder::Ladder;
 use super::scoring::{nonce, text};
 use crate::context::Context;
-use crate::escalate::answer::Answer;
+use crate::escalate::answer::{Answer, CALLS};
 use crate::escalate::{extract, judge};
 use crate::exchange::{Endpoint, Request};
 use crate::labels::{Kind, Label, Labels};
@@ -31,8 +31,10 @@ use crate::upstream::plan::{Choices, Tier};
 
 /// The line of the bill for what shadows cost.
 pub const SHADOW: &str = "shadow";
-/// Characters of an answer that can be compared word for word: longer ones are never quite the same.
-const COMPARABLE: usize = 80;
+/// Bytes of an answer that can be compared word for word: longer ones are never quite the same.
+const MOST_COMPARABLE: usize = 120;
+/// What the dearest model may take for a shadow, which nobody waits for.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is kept of a draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,13 +105,11 @@ pub fn keep_rejected(shadow: Shadow, answer: Option<(String, Option<Money>)>) {
     shadow.labels.keep(label);
 }
 
-/// 1: the draft says what the answer says; 0: another thing; None: they are too long to be compared.
+/// 1: the draft says what the answer says; 0: another thing; None: they are too long to be compared, even if they agree:
+/// long answers that are known when they are good alone would teach that all are.
 fn same(draft: &str, answer: &str) -> Option<f64> {
-    if extract::agree(draft, answer, None) {
-        return Some(1.0);
-    }
-    let is_short = |text: &str| extract::answer_of(text).chars().count() <= COMPARABLE;
-    (is_short(draft) && is_short(answer)).then_some(0.0)
+    let is_comparable = |text: &str| text.len() <= MOST_COMPARABLE || text.starts_with(&format!("{{\"{CALLS}\""));
+    (is_comparable(draft) && is_comparable(answer)).then(|| f64::from(u8::from(extract::agree(draft, answer, None))))
 }
 
 /// Whether this call is one of the sample.
@@ -155,7 +155,7 @@ impl Shadow {
     async fn ask_dearest(&self) -> Option<(String, Option<Money>)> {
         let dearest = self.choices.tier(&self.ladder.rungs.last()?.name)?;
         let request = aside::unstreamed(&self.request);
-        let said = aside::answered(&self.cx, &self.next, dearest, request, SHADOW, self.ladder.timeout).await;
+        let said = aside::answered(&self.cx, &self.next, dearest, request, SHADOW, PATIENCE).await;
         let text = text(self.request.endpoint, &said.ok()?)?;
         let costs: Option<Vec<Money>> =
             self.cx.receipt.read(|facts| facts.attempts.iter().map(|attempt| attempt.cost).collect());
@@ -171,9 +171,10 @@ impl Shadow {
         let Some((dear, dear_cost)) = dear else { return };
         let helper = self.ladder.judge.as_ref().and_then(|settings| self.choices.helper(&settings.model));
         let good = match helper {
-            _ if extract::agree(&self.draft.text, &dear, None) => Some(1.0),
-            Some(helper) => self.ask_judge(helper, &dear).await,
             None => same(&self.draft.text, &dear),
+            // What is the same word for word needs no judge.
+            Some(_) if extract::agree(&self.draft.text, &dear, None) => Some(1.0),
+            Some(helper) => self.ask_judge(helper, &dear).await,
         };
         let Some(good) = good else { return };
         if !is_rejected {

@@ -29,6 +29,8 @@ pub struct Scoring<'a> {
     pub question: &'a Question,
     pub tier: &'a Arc<Tier>,
     pub answer: &'a Answer,
+    /// Why a model may not be asked so many times more, by the call's money limit.
+    pub forbids: &'a (dyn Fn(&Arc<Tier>, usize) -> Option<String> + Sync),
 }
 
 /// What came of it.
@@ -88,7 +90,9 @@ impl Scoring<'_> {
             }
             Scorer::Reference => {
                 let reference = self.cx.wishes.as_ref().and_then(|wishes| wishes.reference.as_deref());
-                Ok(reference.map(|reference| similarity::similarity(self.answer.text(), reference)))
+                let scores =
+                    |reference| self.answer.each().map(move |one| similarity::similarity(&one.said(), reference));
+                Ok(reference.and_then(|reference| scores(reference).min_by(f64::total_cmp)))
             }
             Scorer::Hook(number) => self.hook(number, judged).await,
             Scorer::Agreement => self.agreement(judged).await,
@@ -145,7 +149,15 @@ impl Scoring<'_> {
     async fn agreement(&self, judged: &mut Judged) -> Result<Option<f64>, String> {
         let others = self.ladder.others.iter().filter(|name| ***name != **self.tier.name());
         let tiers: Vec<&Arc<Tier>> = others.filter_map(|name| self.choices.tier(name)).collect();
+        // One answer of each is enough, however many were asked for.
         let request = aside::unstreamed(self.request);
+        let request = if self.question.answers > 1 { request.with_field("n", "1") } else { request };
+        if let Some(why) = tiers.iter().find_map(|tier| (self.forbids)(tier, tiers.len() + self.ladder.samples)) {
+            return Err(why);
+        }
+        if let Some(why) = (self.forbids)(self.tier, self.ladder.samples) {
+            return Err(why);
+        }
         let again = std::iter::repeat_n(self.tier, self.ladder.samples);
         let asked = tiers
             .into_iter()
@@ -157,29 +169,34 @@ impl Scoring<'_> {
             .map(|body| body.and_then(|body| text(self.request.endpoint, &body).ok_or_else(|| "no answer".to_owned())))
             .collect();
         let count = texts.len();
-        let mut agreeing = 0_u32;
-        let mut heard = 0_u32;
+        let mut heard = Vec::new();
         for other in texts {
             match other {
-                Ok(other) => {
-                    heard += 1;
-                    agreeing += u32::from(self.agrees(&other).await?);
-                }
+                Ok(other) => heard.push(other),
                 Err(reason) => judged.reasons.push(reason.into()),
             }
         }
-        match (count, heard) {
-            (0, _) => Ok(None),
-            (_, 0) => Err("no other answer came".to_owned()),
-            _ => Ok(Some(f64::from(agreeing) / f64::from(heard))),
+        match (count, heard.len()) {
+            (0, _) => return Ok(None),
+            (_, 0) => return Err("no other answer came".to_owned()),
+            _ => {}
         }
+        let mut least = 1.0_f64;
+        for one in self.answer.each() {
+            let mut agreeing = 0.0;
+            for other in &heard {
+                agreeing += f64::from(u8::from(self.agrees(&one.said(), other).await?));
+            }
+            least = least.min(agreeing / heard.len() as f64);
+        }
+        Ok(Some(least))
     }
 
-    async fn agrees(&self, other: &str) -> Result<bool, String> {
+    async fn agrees(&self, one: &str, other: &str) -> Result<bool, String> {
         match &self.ladder.compare {
-            Comparison::Texts(how) => Ok(extract::agree(self.answer.text(), other, *how)),
+            Comparison::Texts(how) => Ok(extract::agree(one, other, *how)),
             Comparison::Hook(number) => {
-                let argument = json!({"kind": "compare", "one": self.answer.text(), "other": other});
+                let argument = json!({"kind": "compare", "one": one, "other": other});
                 Ok(self.call_hook(*number, argument).await? == Value::Bool(true))
             }
         }
@@ -188,16 +205,25 @@ impl Scoring<'_> {
     async fn ask_judge(&self) -> Result<f64, String> {
         let settings = self.ladder.judge.as_ref().ok_or("there is no judge")?;
         let helper = self.choices.helper(&settings.model).ok_or("the judge cannot be asked now")?;
-        let messages = judge::messages(self.question, self.answer, settings.rubric.as_deref(), &nonce());
-        let body = aside::ask_judge(self.cx, self.next, helper, &messages, "escalate", self.ladder.timeout).await?;
-        let answer = Answer::read(Endpoint::Chat, &body).ok_or("the judge gave no answer")?;
-        judge::score(&answer).ok_or_else(|| "the judge gave no score".to_owned())
+        // One token: what counts is whether anything is left.
+        if let Some(why) = (self.forbids)(helper, 0) {
+            return Err(why);
+        }
+        let mut least = 1.0_f64;
+        for one in self.answer.each() {
+            let messages = judge::messages(self.question, &one, settings.rubric.as_deref(), &nonce());
+            let body = aside::ask_judge(self.cx, self.next, helper, &messages, "escalate", self.ladder.timeout).await?;
+            let answer = Answer::read(Endpoint::Chat, &body).ok_or("the judge gave no answer")?;
+            let score = judge::score(&answer).ok_or("the judge gave no score")?;
+            least = least.min(score);
+        }
+        Ok(least)
     }
 }
 
-/// What an answer says.
+/// What an answer comes to.
 pub fn text(endpoint: Endpoint, body: &Bytes) -> Option<String> {
-    Answer::read(endpoint, body).map(|answer| answer.text().to_owned())
+    Answer::read(endpoint, body).map(|answer| answer.said())
 }
 
 /// What nobody who wrote a prompt can know.
