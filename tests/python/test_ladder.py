@@ -105,6 +105,17 @@ def call(face: Face, client: Any, prompt: str, *, streamed: bool = False, **more
     return later if face.is_async else plain
 
 
+def comes(face: Face, condition: Callable[[], Any]) -> None:
+    """As `until`, while the caller's event loop runs: where the SDK sends, that is where it does."""
+    if not face.is_async:
+        return until(condition)
+
+    async def main() -> None:
+        await asyncio.to_thread(until, condition)
+
+    face.run(main)
+
+
 def ask_together(face: Face, *calls: Callable[[], Any]) -> list[Any]:
     results = face.together(*calls)
     for error in (one for one in results if isinstance(one, BaseException)):
@@ -359,9 +370,8 @@ def test_a_last_rung_that_breaks_off_while_it_streams(face: Face, world: World) 
     world.says["small"] = REFUSAL
     world.says["large"] = lambda seen, number: Reply(pieces=chat_events(good("large"))[:8], cut=True)
     client = world.client(face)
-    with pytest.raises((openai.APIError, Exception)) as error:
+    with pytest.raises(openai.APIConnectionError):
         read(face, client, way="streamed")
-    assert not isinstance(error.value, AssertionError)
     assert client.savings().overhead == SMALL
     world.says["large"] = good("large")
     assert ask(face, client, way="streamed").text == good("large")
@@ -710,7 +720,7 @@ def test_a_shadow(face: Face, world: World, gate: threading.Event, large: str, i
     assert said.text == "It is 100." and said.rungs == [("small", True)] and client.savings().shadowed == 0
     assert (said.receipt.cost, said.receipt.overhead) == (SMALL, 0)
     gate.set()
-    until(lambda: client.labels())
+    comes(face, lambda: client.labels())
     (label,) = client.labels()
     assert (label.kind, label.rung, label.model, label.good) == ("shadow", "small", "small", is_good)
     assert (label.score, label.scores, label.text) == (1.0, {"structural": 1.0}, None)
@@ -731,7 +741,7 @@ def test_a_shadow_of_long_answers_is_judged(face: Face, world: World) -> None:
     world.says |= {"small": long, "large": long.upper() + " Not at all.", "judge": "E"}
     client = world.client(face, shadow=1.0, judge={"model": "judge"})
     ask(face, client)
-    until(lambda: client.labels())
+    comes(face, lambda: client.labels())
     (label,) = client.labels()
     assert (label.kind, label.good) == ("shadow", 1.0) and client.savings().shadowed_good == 1
     assert client.savings().overhead == LARGE + JUDGE
@@ -743,7 +753,7 @@ def test_a_shadow_that_fails_is_nobodys_business(face: Face, world: World, large
     world.says["large"] = large
     client = world.client(face, shadow=1.0)
     assert ask(face, client).text == good("small")
-    until(lambda: "large" in world.models)
+    comes(face, lambda: "large" in world.models)
     assert ask(face, client).receipt.outcome == "hit"
     assert (client.labels(), client.savings().shadowed, client.savings().errors) == ([], 0, 0)
     assert client.savings().spent == SMALL
@@ -754,8 +764,8 @@ def test_what_is_kept(face: Face, world: World, keep: Any) -> None:
     world.says |= {"small": "It is 100.", "large": "It is 100."}
     client = world.client(face, shadow=1.0, labels=keep)
     ask(face, client)
-    until(lambda: client.savings().shadowed == 1)
-    until(lambda: client.labels() or keep in ("off", False))
+    comes(face, lambda: client.savings().shadowed == 1)
+    comes(face, lambda: client.labels() or keep in ("off", False))
     world.says |= {"small": REFUSAL}
     ask(face, client, QUESTION + " Please.")
     found = client.labels()
@@ -1000,8 +1010,9 @@ def test_scorers_that_ask_the_ladder_again_together(face: Face, world: World, st
     prompts = [f"{QUESTION} {n}" for n in range(8)]
     told = ask_together(face, *(call(face, clients[0], prompt, streamed=streamed) for prompt in prompts))
     assert len(told) == 8 and sorted(judged) == prompts
-    # What a scorer asks is not judged.
-    assert world.models.count("small") + world.models.count("large") == 16 or len(world.models) <= 24
+    # Nobody may judge the draft of a scorer's own question, so that the last rung answers.
+    assert set(told) == {good("small")}
+    assert (world.models.count("small"), world.models.count("large")) == (16, 8)
     until(lambda: clients[0].savings().calls == 16)
     balances(clients[0], world)
 
