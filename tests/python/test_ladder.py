@@ -157,8 +157,12 @@ def test_the_best_of_two_drafts(face: Face, world: World, way: str) -> None:
     assert ask(face, client, way=way).text == good("middle")
 
 
+@pytest.mark.parametrize("http", ["rust", "sdk"])
 @pytest.mark.parametrize("way", WAYS[:2])
-def test_a_draft_that_fails_is_passed_over(face: Face, world: World, way: str) -> None:
+def test_a_draft_that_fails_is_passed_over(
+    face: Face, world: World, way: str, http: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FARTHING_HTTP", http)
     for name, reply in (*DEAD.items(), ("no answer", Reply(body={"what": "is this"}))):
         world.says["small"] = reply
         client = world.client(face)
