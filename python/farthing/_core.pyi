@@ -32,6 +32,8 @@ __all__ = [
     "at_exit",
     "before_fork",
     "calibrate_drafts",
+    "check_rules",
+    "check_weights",
     "compare_routers",
     "count_chat",
     "count_text",

@@ -138,11 +138,12 @@ class _Table:
                 return known
             self._last += 1
             number = self._last
+            warned = _warned
 
             def forget(_: Any) -> None:
-                # No lock: this runs wherever the garbage collector does.
+                # No lock: this runs wherever the garbage collector does, also when the module's names are gone at exit.
                 self._functions.pop(number, None)
-                _warned.discard(number)
+                warned.discard(number)
                 if self._numbers.get(key) == number:
                     self._numbers.pop(key, None)
 

@@ -56,13 +56,18 @@ pub async fn ask_judge(
     }
     let fields = json!({"messages": messages, "temperature": 0, "max_tokens": 1, "logprobs": true, "top_logprobs": 10});
     match ask(cx, next, helper, &fields, stage, timeout).await {
-        Err(reason) if reason.contains("status 4") => {
+        Err(reason) if refuses(&reason) => {
             // Not every server has logprobs, and not every one says an answer in one token.
             let plain = json!({"messages": messages, "max_tokens": 16});
             ask(cx, next, helper, &plain, stage, timeout).await
         }
         said => said,
     }
+}
+
+/// Whether a server does not take what was asked of it, by what [`ask`] failed with. Other words may help.
+pub fn refuses(reason: &str) -> bool {
+    ["400", "404", "422"].iter().any(|status| reason.ends_with(&format!("status {status}")))
 }
 
 /// The body of another model's answer to a request, whole.

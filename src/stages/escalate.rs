@@ -53,6 +53,10 @@ impl EscalateStage {
             // What the stage route chose and is no rung has no rungs above it.
             Some(tier) => Some(self.ladder.rungs.iter().position(|rung| rung.name == *tier.name())?),
         };
+        // A call from inside a scorer cannot be scored by it: its draft would be paid for in vain.
+        if cx.inside && self.ladder.calls_functions() {
+            return Some(last);
+        }
         match chosen {
             // What changes something on a server is asked once.
             Some(_) if has_effects(request) => None,

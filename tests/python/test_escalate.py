@@ -36,7 +36,7 @@ from upstream import Reply, Seen, answer, chat_events
 import farthing
 from farthing import Budget, BudgetExceeded, PolicyError
 
-pytestmark = pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")]
 
 httpx: Any = getattr(_base_client, "httpx2", None) or _base_client.httpx
 REFUSED = [("small", False), ("large", True)]

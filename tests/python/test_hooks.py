@@ -160,6 +160,19 @@ def test_a_function_that_is_gone_is_a_failure() -> None:
     assert "gone" in str(completion.wait())
 
 
+def test_functions_that_outlive_the_module_end_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a process Python sets the names of modules to None before some objects go."""
+    failures: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", failures.append)
+    kept = [lambda request: None]
+    number = hooks.number_of(kept[0])
+    with monkeypatch.context() as end:
+        end.setattr(hooks, "_warned", None)
+        kept.clear()
+        gc.collect()
+    assert hooks.function_of(number) is None and failures == []
+
+
 @pytest.mark.parametrize("wrong", [None, 3, "text", []])
 def test_what_cannot_be_called_has_no_number(wrong: Any) -> None:
     with pytest.raises(TypeError, match="not callable"):
@@ -568,3 +581,16 @@ def test_a_forked_child_has_threads_and_a_loop_of_its_own() -> None:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     assert run(script).splitlines() == ['"plain" "later"', '"plain" "later" True', "0"]
+
+
+def test_a_function_that_outlives_the_module_at_exit() -> None:
+    script = """
+import logging
+from farthing import hooks
+def scorer(draft): return 1.0
+hooks.number_of(scorer)
+logging.keeps = scorer
+del scorer
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

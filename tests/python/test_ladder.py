@@ -38,7 +38,7 @@ from upstream import Reply, Seen, answer, chat, chat_events
 import farthing
 from farthing import BudgetExceeded, PolicyError
 
-pytestmark = pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")]
 DEAD = {
     "500": Reply(500, ERROR),
     "429": Reply(429, ERROR),

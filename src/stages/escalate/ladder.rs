@@ -141,6 +141,12 @@ impl Ladder {
         })
     }
 
+    /// Whether a function of the user's scores or compares.
+    pub fn calls_functions(&self) -> bool {
+        let scores = self.scorers.iter().any(|weighted| matches!(weighted.scorer, Scorer::Hook(_)));
+        scores || matches!(self.compare, Comparison::Hook(_))
+    }
+
     pub fn uses(&self, scorer: Scorer) -> bool {
         self.scorers.iter().any(|weighted| weighted.scorer == scorer)
     }

@@ -2,6 +2,7 @@
 //!
 //! One after the other, until one is sure enough; if none is, the surest of them has it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -44,6 +45,8 @@ pub struct Routers {
     /// By whose conversations these are, and what was shown.
     verdicts: Cache<([u8; 32], [u8; 32]), (usize, f64)>,
     timeout: Duration,
+    /// The classifier's server has refused the short form, and taken the plain one.
+    wants_plain: AtomicBool,
 }
 
 /// The request that is asked about.
@@ -93,6 +96,7 @@ impl Routers {
             classifier: config.llm.clone(),
             verdicts: Cache::new(VERDICTS),
             timeout: Duration::try_from_secs_f64(config.timeout).unwrap_or(Duration::MAX),
+            wants_plain: AtomicBool::new(false),
             names,
         })
     }
@@ -144,13 +148,17 @@ impl Routers {
         let named = Classifier { model: helper.model().to_owned(), ..classifier.clone() };
         let plain = Classifier { format: Format::Text, ..named.clone() };
         let mut last = String::new();
-        for form in [named, plain] {
+        let forms = if self.wants_plain.load(Ordering::Relaxed) { vec![plain] } else { vec![named, plain] };
+        for form in forms {
             let fields = form.fields(asked.question, &self.names, &nonce(), vocabulary);
             match aside::ask(asked.cx, asked.next, helper, &fields, "route", self.timeout).await {
                 // Not every server takes what the short form needs.
-                Err(reason) if reason.contains("status 4") => last = reason,
+                Err(reason) if aside::refuses(&reason) => last = reason,
                 Err(reason) => return Err(reason),
                 Ok(body) => {
+                    if !last.is_empty() {
+                        self.wants_plain.store(true, Ordering::Relaxed);
+                    }
                     let answer = Answer::read(Endpoint::Chat, &body).ok_or("the classifier gave no answer")?;
                     let Some(tier) = classifier.parse(answer.text(), &self.names) else {
                         return Err(format!("{} named no tier: {:?}", classifier.model, start(answer.text())));
