@@ -73,7 +73,7 @@ class SdkSender(_Sender):
                 response.close()
             completion.end()
         except BaseException as error:
-            completion.fail(_kind(error), str(error), error)
+            completion.fail(_kind(error), str(error) or type(error).__name__, error)
 
 
 class AsyncSdkSender(_Sender):
@@ -128,7 +128,7 @@ class AsyncSdkSender(_Sender):
             # Nobody waits, or the loop ends: whoever does wait starts again with a client of its own.
             return
         except BaseException as error:
-            completion.fail(_kind(error), str(error), error)
+            completion.fail(_kind(error), str(error) or type(error).__name__, error)
         finally:
             self._tasks.pop(completion.number, None)
 
