@@ -15,9 +15,7 @@ import farthing
 
 pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")]
 
-LONG = (
-    "Water boils at 100 degrees Celsius at sea level, and at less where the air is thinner, on a mountain for example. "
-)
+LONG = "Water boils at 100 degrees Celsius at sea level, and at less where the air is thinner, on a mountain say. " * 2
 TOOLS = [{"type": "function", "function": {"name": "boil", "parameters": {"type": "object", "properties": {}}}}]
 
 

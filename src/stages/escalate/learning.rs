@@ -31,8 +31,8 @@ use crate::upstream::plan::{Choices, Tier};
 
 /// The line of the bill for what shadows cost.
 pub const SHADOW: &str = "shadow";
-/// Bytes of an answer that can be compared word for word: longer ones are never quite the same.
-const MOST_COMPARABLE: usize = 120;
+/// Characters that an answer comes to, if it can be compared word for word: longer ones are never quite the same.
+const COMPARABLE: usize = 80;
 /// What the dearest model may take for a shadow, which nobody waits for.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -108,7 +108,8 @@ pub fn keep_rejected(shadow: Shadow, answer: Option<(String, Option<Money>)>) {
 /// 1: the draft says what the answer says; 0: another thing; None: they are too long to be compared, even if they agree:
 /// long answers that are known when they are good alone would teach that all are.
 fn same(draft: &str, answer: &str) -> Option<f64> {
-    let is_comparable = |text: &str| text.len() <= MOST_COMPARABLE || text.starts_with(&format!("{{\"{CALLS}\""));
+    let comes_to_little = |text: &str| extract::answer_of(text).chars().count() <= COMPARABLE;
+    let is_comparable = |text: &str| text.starts_with(&format!("{{\"{CALLS}\"")) || comes_to_little(text);
     (is_comparable(draft) && is_comparable(answer)).then(|| f64::from(u8::from(extract::agree(draft, answer, None))))
 }
 
