@@ -3,7 +3,7 @@
 A policy reads such a file while it is made, so nothing heavy is imported here; the command itself is in
 `calibration.py`.
 
-    {"version": 1, "made": "2026-11-26",
+    {"version": 1, "made": "2026-11-26", "scorers": ["judge", "structural"],
      "rungs": {"small": {"points": [[0.1, 0.3], [0.9, 0.97]], "threshold": 0.87, "max_loss": 0.01, "confidence": 0.95,
                          "rows": 1200}}}
 """
@@ -25,6 +25,8 @@ VERSION = 1
 # A file beyond this is not ours: a map has tens of points.
 _MOST_BYTES = 16 << 20
 _HINT = "farthing calibrate DATA --write FILE makes such a file"
+# Scorers are few, and a name is a word.
+_MOST_SCORERS = 100
 _NAMES = {"points", "threshold", "max_loss", "confidence", "rows"}
 
 
@@ -56,6 +58,9 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 def validate(found: object, *, where: str = "calibration") -> dict[str, Any]:
     """A calibration as it should be: `{"version": 1, "made": str, "rungs": {name: rung}}`, unknown keys refused.
 
+    It may say which `scorers` its scores are of: their names as labels have them, functions "callable", "callable 2"
+    and so on. They come back sorted; where the file does not say, the key is left out.
+
     A rung has `points` (at least one pair of score and P(good), each 0 to 1, neither falling), `threshold` on P(good)
     (0 to 1; None = none could be shown to keep the loss), `max_loss` and `confidence` (between 0 and 1), and `rows`
     that it was made of (at least 1). Numbers come back as floats, `rows` as an int.
@@ -72,18 +77,29 @@ def validate(found: object, *, where: str = "calibration") -> dict[str, Any]:
         hint = "another version of farthing wrote it: run farthing calibrate again with this one"
         value = _short(found.get("version"))
         raise PolicyError(explain(f"version must be {VERSION}", where=where, value=value, hint=hint))
-    _only(found, {"version", "rungs", "made"}, where, "")
+    _only(found, {"version", "rungs", "made", "scorers"}, where, "")
     rungs = found.get("rungs")
     if not isinstance(rungs, Mapping) or not rungs or not all(isinstance(name, str) for name in rungs):
         raise _wrong("rungs must be an object with at least one rung by its name", where, rungs)
     made = found.get("made", "")
     if not isinstance(made, str):
         raise _wrong("made must be a date", where, made)
+    scorers = {"scorers": _scorers(found["scorers"], where)} if found.get("scorers") is not None else {}
     return {
         "version": VERSION,
         "made": made,
+        **scorers,
         "rungs": {name: _rung(rung, where, f"rungs.{name}") for name, rung in rungs.items()},
     }
+
+
+def _scorers(scorers: object, where: str) -> list[str]:
+    is_list = isinstance(scorers, (list, tuple)) and 0 < len(scorers) <= _MOST_SCORERS
+    if not is_list or not all(isinstance(name, str) and name for name in scorers):  # type: ignore[attr-defined]
+        raise _wrong("scorers must be a list with at least one name", where, scorers)
+    if len(set(scorers)) < len(scorers):  # type: ignore[call-overload, arg-type]
+        raise _wrong("scorers names one twice", where, scorers)
+    return sorted(scorers)  # type: ignore[call-overload, no-any-return]
 
 
 def _rung(rung: object, where: str, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import os
 import random
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ __all__ = [
 
 # Below this, a quarter of the rows is no part to fit or to report.
 LEAST_ROWS = 40
+_STRUCTURAL = frozenset({"structural"})
 # Score, quality of the draft and of the dear answer, its costs, whether it stands for the traffic.
 _Draft = tuple[float, float, "float | None", "tuple[float, float, float] | None", bool]
 
@@ -81,6 +83,8 @@ class Drafts:
     rungs: dict[str, list[_Draft]] = field(default_factory=dict)
     unlabelled: int = 0
     repeated: int = 0
+    scorers: tuple[str, ...] | None = None
+    """Whose scores they are; None = nobody says."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -127,7 +131,7 @@ def is_cache_file(path: str) -> bool:
         return False
 
 
-def of_labels(path: str, shadow: float | None, seed: int = 0) -> Drafts:
+def of_labels(path: str, shadow: float | None, seed: int = 0, scorers: Iterable[str] | None = None) -> Drafts:
     """The labels that own traffic left in a cache file.
 
     Rejected drafts are labelled always, accepted ones only when they were shadowed. So that the rows stand for the
@@ -138,6 +142,8 @@ def of_labels(path: str, shadow: float | None, seed: int = 0) -> Drafts:
 
     Args:
         shadow: the policy's `shadow`, above 0 and at most 1; needed when there are labels of both kinds.
+        scorers: the names of the policy's scorers; None = those of most labels. Labels that lack the score of one, or
+            have another's, are left out: their score is another kind of score.
 
     Raises:
         DataError: it cannot be read, has no usable labels, or `shadow` is needed.
@@ -152,9 +158,23 @@ def of_labels(path: str, shadow: float | None, seed: int = 0) -> Drafts:
         what = "there are no labels" if not unlabelled else f"none of the {unlabelled:,} labels has both score and good"
         hint = "drafts that escalate, and those that `shadow` compares, leave labels: docs/calibrate.md"
         raise DataError(explain(f"{what} in this cache file", value=path, hint=hint))
+    said = [_names(row["scores"]) for row in usable]
+    wanted = frozenset(scorers or _most([(names, row["score"]) for names, row in zip(said, usable, strict=True)]))
+    alike = [row for row, names in zip(usable, said, strict=True) if _is_of(names, wanted, row["score"])]
+    others = len(usable) - len(alike)
+    if not alike:
+        hint = f"labels have scores of: {'; '.join(sorted({', '.join(sorted(names)) for names in said}))[:200]}"
+        raise DataError(explain("no label is of these scorers", value=", ".join(sorted(wanted)), hint=hint))
+    usable = alike
     # The last word on a prompt counts.
     latest = {(row["rung"], bytes(row["prompt"]), row["kind"]): row for row in usable}
     drafts = Drafts(unlabelled=unlabelled, repeated=len(usable) - len(latest))
+    drafts.scorers = tuple(sorted(wanted)) or None
+    if others:
+        drafts.notes.append(
+            f"{others:,} labels left out: their scores are not of all of {', '.join(sorted(wanted))}; such drafts "
+            "escalate under a calibration"
+        )
     kinds = {row["kind"] for row in latest.values()}
     if kinds == {"escalation", "shadow"} and shadow is None:
         hint = "give the policy's shadow: --shadow 0.02"
@@ -192,11 +212,31 @@ def _labels(path: str) -> Iterator[sqlite3.Row]:
             tables.row_factory = sqlite3.Row
             if tables.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone() is None:
                 return
-            columns = "rung, kind, prompt, score, good, cost, dear_cost, overhead"
+            columns = "rung, kind, prompt, score, scores, good, cost, dear_cost, overhead"
             kinds = "kind IN ('escalation', 'shadow') AND typeof(prompt) = 'blob' AND typeof(rung) = 'text'"
             yield from tables.execute(f"SELECT {columns} FROM labels WHERE {kinds} ORDER BY id")
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise DataError(explain("cannot read", value=f"{path}: {error}")) from None
+
+
+def _names(scores: object) -> frozenset[str]:
+    """Whose scores a label has."""
+    try:
+        found = json.loads(scores) if isinstance(scores, str) else None
+    except (ValueError, RecursionError):
+        found = None
+    return frozenset(found) if isinstance(found, dict) else frozenset()
+
+
+def _most(said: list[tuple[frozenset[str], float]]) -> frozenset[str]:
+    """The scorers of most labels; what `structural` called unusable may be of any policy with it."""
+    counted = Counter(names for names, score in said if names != _STRUCTURAL or score != 0)
+    return max(counted, key=lambda names: (counted[names], sorted(names)), default=_STRUCTURAL)
+
+
+def _is_of(names: frozenset[str], wanted: frozenset[str], score: float) -> bool:
+    """What `structural` calls unusable is shown to no other scorer: its score is 0, whoever else there is."""
+    return names == wanted or (names == _STRUCTURAL < wanted and score == 0)
 
 
 def _is_share(value: object) -> bool:
@@ -243,6 +283,7 @@ def calibrate(drafts: Drafts, max_loss: float = 0.01, confidence: float = 0.95, 
         "seed": seed,
         "unlabelled": drafts.unlabelled,
         "repeated": drafts.repeated,
+        "scorers": None if drafts.scorers is None else list(drafts.scorers),
         "notes": drafts.notes,
         "too_few": too_few,
         "rungs": rungs,
@@ -262,7 +303,8 @@ def calibration(found: Mapping[str, Any]) -> dict[str, Any]:
         for name, rung in found["rungs"].items()
     }
     made = datetime.now(timezone.utc).date().isoformat()
-    return validate({"version": VERSION, "made": made, "rungs": rungs}, where="what was fitted")
+    scorers = {} if found.get("scorers") is None else {"scorers": found["scorers"]}
+    return validate({"version": VERSION, "made": made, **scorers, "rungs": rungs}, where="what was fitted")
 
 
 def policy_lines(found: Mapping[str, Any], file: str) -> str:
@@ -297,8 +339,19 @@ def write(path: str, content: Mapping[str, Any]) -> None:
         raise DataError(explain("cannot write", value=f"{path}: {error}")) from None
 
 
-def read_drafts(path: str, columns: Columns, shadow: float | None, seed: int) -> Drafts:
-    """The drafts of a file, whichever kind it is. Raises DataError, see `of_rows` and `of_labels`."""
+def read_drafts(
+    path: str, columns: Columns, shadow: float | None, seed: int, scorers: tuple[str, ...] | None = None
+) -> Drafts:
+    """The drafts of a file, whichever kind it is.
+
+    Raises:
+        DataError: see `of_rows` and `of_labels`; `shadow` is given and the file is no cache file.
+    """
     if is_cache_file(path):
-        return of_labels(path, shadow, seed)
-    return of_rows(read(path), columns)
+        return of_labels(path, shadow, seed, scorers)
+    drafts = of_rows(read(path), columns)
+    if shadow is not None:
+        hint = "leave it out: rows of a file count as they are; it is for the labels of a cache file"
+        raise DataError(explain("--shadow is given, and this is no cache file", value=path, hint=hint))
+    drafts.scorers = None if scorers is None else tuple(sorted(scorers))
+    return drafts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -78,6 +79,7 @@ def evaluate(file: str, labels: str, seed: int, as_json: bool, **columns: Any) -
 @click.option("--max-loss", default=0.01, show_default=True, help="Over all answers, what accepted drafts may lose.")
 @click.option("--confidence", default=0.95, show_default=True, help="That they do not lose more.")
 @click.option("--shadow", type=float, metavar="SHARE", help="The policy's shadow, for labels of a cache file.")
+@click.option("--scorer", metavar="NAME[,NAME]", help="Whose scores they are: a policy with others refuses the file.")
 @click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True, help="Of the split into parts.")
 @click.option("--write", "file", metavar="FILE", help="Write what a policy reads: [escalate] calibration = FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -89,6 +91,7 @@ def calibrate(
     max_loss: float,
     confidence: float,
     shadow: float | None,
+    scorer: str | None,
     seed: int,
     file: str | None,
     as_json: bool,
@@ -108,6 +111,9 @@ def calibrate(
     """
     if router != (cheap is not None):
         raise click.UsageError("--router and --cheap go together")
+    scorers = None if scorer is None else _scorers(scorer)
+    if router and scorers is not None:
+        raise click.UsageError("--scorer is for drafts, not for --router")
     for name, value in (("--max-loss", max_loss), ("--confidence", confidence)):
         if not 0 < value < 1:
             raise click.BadParameter("between 0 and 1", param_hint=name)
@@ -121,7 +127,7 @@ def calibrate(
     from . import calibration
     from .calibration_text import shown
 
-    drafts = calibration.read_drafts(data, calibration.Columns(**columns), shadow, seed)
+    drafts = calibration.read_drafts(data, calibration.Columns(**columns), shadow, seed, scorers)
     found = calibration.calibrate(drafts, max_loss, confidence, seed)
     click.echo(json.dumps(found) if as_json else shown(found))
     if file is not None:
@@ -129,6 +135,17 @@ def calibrate(
         lines = calibration.policy_lines(found, file)
         if not as_json:
             click.echo(f"\n{lines}" if lines else f"\n{file} has maps, but not a threshold for every rung")
+
+
+def _scorers(text: str) -> tuple[str, ...]:
+    from .escalate_policy import SCORERS
+
+    names = tuple(name.strip() for name in text.split(","))
+    functions = re.compile(r"callable( ([2-9]|[1-9]\d+))?")
+    if len(set(names)) < len(names) or not all(name in SCORERS or functions.fullmatch(name) for name in names):
+        what = f"names with commas between them, each once, out of {', '.join(SCORERS)}, callable, callable 2, ..."
+        raise click.BadParameter(what, param_hint="--scorer")
+    return names
 
 
 def _learn(data: str, cheap: str, columns: dict[str, str | None], seed: int, file: str | None, as_json: bool) -> None:

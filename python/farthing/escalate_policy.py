@@ -99,6 +99,27 @@ def _calibration(value: object, key: str) -> object:
     return place
 
 
+def _scorer_names(scorers: Iterable[object]) -> list[str]:
+    """As labels have them: functions are "callable", "callable 2" and so on."""
+    functions = 0
+    names = []
+    for scorer in scorers:
+        if isinstance(scorer, str):
+            names.append(scorer)
+        else:
+            functions += 1
+            names.append("callable" if functions == 1 else f"callable {functions}")
+    return sorted(names)
+
+
+def _same_scorers(calibration: Mapping[str, Any], scorers: Iterable[object], key: str) -> None:
+    """A map is of one kind of score: where the scorers are others, its P(good) means nothing."""
+    known, names = calibration.get("scorers"), _scorer_names(scorers)
+    if known is not None and sorted(known) != names:
+        hint = f"calibrate with scores of {', '.join(names)}, or make scorer what it was calibrated with"
+        raise Bad(f"{key} is of other scorers than the policy's", f"{', '.join(known)} (not {', '.join(names)})", hint)
+
+
 def _usd(value: object, key: str) -> Decimal:
     amount = checks.usd(value, key)
     if not amount:
@@ -180,7 +201,7 @@ class Escalate(_Portable):
         deadline: seconds after which no further rung is asked or waited for: the best draft so far is the answer.
         max_cost: USD: a rung that may cost more than is left of it is not asked.
         calibration: what `farthing calibrate --write` wrote: thresholds are compared with P(good) then, not with the
-            score.
+            score. It is of all scorers together: a draft that one of them has nothing to go by for escalates.
         shadow: share of the accepted drafts, 0 to 1, that the last rung answers too, after the caller has its answer,
             so that the bill can say how often the draft was as good.
         labels: what is kept of each rejected or shadowed draft for `farthing calibrate`: "features", "text" (the prompt
@@ -188,7 +209,8 @@ class Escalate(_Portable):
         baseline: the model that savings are compared with; None = the one that the call names, else the last rung.
 
     Raises:
-        PolicyError: a wrong type, a value out of range, an empty ladder, thresholds that fall.
+        PolicyError: a wrong type, a value out of range, an empty ladder, thresholds that fall, a calibration of other
+            scorers.
     """
 
     models: tuple[str, ...] = field(metadata=check(some_names))
@@ -216,6 +238,9 @@ class Escalate(_Portable):
         if thresholds is None and values.get("calibration") is None and values.get("ladder"):
             hint = f'thresholds = [{", ".join(["0.85"] * (len(ladder) - 1))}], or calibration = "calibration.json"'
             raise Bad("missing key", dotted(key, "thresholds"), hint)
+        if values.get("calibration") is not None and values.get("scorer"):
+            scorers = [scorer for scorer, _ in values["scorer"]]
+            _same_scorers(_read(values["calibration"]), scorers, dotted(key, "calibration"))
         if thresholds is None and values.get("calibration") is not None:
             rungs = _read(values["calibration"])["rungs"]
             for rung in ladder[:-1]:

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::bound::{self, mean_loss};
-use super::curve::{Interval, mean_interval};
+use super::curve::{Interval, mean_interval, ratio_interval};
 use super::isotonic::Isotonic;
 use super::random::Random;
 
@@ -199,15 +199,14 @@ fn bill(drafts: &[Draft], accepted: &[bool], seed: u64) -> Option<Bill> {
     let ladder = |row: &(Costs, bool)| row.0.draft + row.0.scorer + escalation(row);
     let (cheap, dear, scorer) = (mean(&|row| row.0.draft), mean(&|row| row.0.dear), mean(&|row| row.0.scorer));
     let part = |of: f64| if dear > 0.0 { of / dear } else { f64::NAN };
-    let saved: Vec<f64> = known.iter().map(|row| row.0.dear - ladder(row)).collect();
-    let saved = mean_interval(&saved, ROUNDS, seed);
+    let saved: Vec<(f64, f64)> = known.iter().map(|row| (row.0.dear - ladder(row), row.0.dear)).collect();
     Some(Bill {
         rows: known.len(),
         cheap,
         dear,
         scorer,
         ladder: mean(&ladder),
-        saved: Interval { value: part(saved.value), low: part(saved.low), high: part(saved.high) },
+        saved: ratio_interval(&saved, ROUNDS, seed),
         escalated: mean(&|row| f64::from(u8::from(!row.1))),
         escalated_cost: part(mean(&escalation)),
         break_even: 1.0 - part(cheap + scorer),

@@ -160,10 +160,19 @@ pub fn interval(value: f64, drawn: &mut Vec<f64>) -> Interval {
 
 /// The mean difference of two measures on the same rows, with its 95 % interval by the bootstrap.
 pub fn mean_interval(values: &[f64], rounds: usize, seed: u64) -> Interval {
-    let mean = |sum: f64| sum / values.len().max(1) as f64;
+    let rows: Vec<(f64, f64)> = values.iter().map(|value| (*value, 1.0)).collect();
+    let found = ratio_interval(&rows, rounds, seed);
+    if rows.is_empty() { Interval { value: 0.0, low: 0.0, high: 0.0 } } else { found }
+}
+
+/// The sum of the first over the sum of the second, with its 95 % interval by the bootstrap over rows: both sums are drawn
+/// anew, because they go up and down together. NaN where the second is not above 0.
+pub fn ratio_interval(rows: &[(f64, f64)], rounds: usize, seed: u64) -> Interval {
+    let ratio = |(above, below): (f64, f64)| if below > 0.0 { above / below } else { f64::NAN };
+    let add = |(above, below): (f64, f64), row: (f64, f64)| (above + row.0, below + row.1);
     let mut random = Random::new(seed);
-    let mut drawn: Vec<f64> = (0..if values.is_empty() { 0 } else { rounds })
-        .map(|_| mean((0..values.len()).map(|_| values[random.below(values.len())]).sum()))
+    let mut drawn: Vec<f64> = (0..if rows.is_empty() { 0 } else { rounds })
+        .map(|_| ratio((0..rows.len()).map(|_| rows[random.below(rows.len())]).fold((0.0, 0.0), add)))
         .collect();
-    interval(mean(values.iter().sum()), &mut drawn)
+    interval(ratio(rows.iter().copied().fold((0.0, 0.0), add)), &mut drawn)
 }

@@ -222,6 +222,52 @@ def cache_file(path: Path, rows: list[tuple[str, float | None, float | None]]) -
     return str(path)
 
 
+def with_scores(path: str, scores: dict[str, list[int]]) -> str:
+    """Gives the labels with these ids the scores of these scorers, "a,b"; "=0" after them makes their score 0."""
+    with sqlite3.connect(path) as tables:
+        for names, ids in scores.items():
+            names, _, score = names.partition("=")
+            told = json.dumps(dict.fromkeys(names.split(","), 0.5))
+            for id in ids:
+                tables.execute("UPDATE labels SET scores = ? WHERE id = ?", (told, id))
+                if score:
+                    tables.execute("UPDATE labels SET score = 0 WHERE id = ?", (id,))
+    tables.close()
+    return path
+
+
+def test_a_calibration_of_labels_says_whose_scores_they_are(tmp_path: Path) -> None:
+    path = cache_file(tmp_path / "answers.db", [("shadow", row["score"], row["good"]) for row in drafts(400)])
+    # 200 of both, 50 that structural called unusable, 100 without logprobs, 50 of another policy.
+    with_scores(path, {"structural,logprob": [*range(1, 201)], "structural=0": [*range(201, 251)]})
+    with_scores(path, {"structural": [*range(251, 351)], "judge": [*range(351, 401)]})
+    done = run(path, "--write", str(tmp_path / "c.json"))
+    assert "150 labels left out: their scores are not of all of logprob, structural" in done.output
+    written = load(tmp_path / "c.json")
+    assert written["scorers"] == ["logprob", "structural"] and written["rungs"]["small"]["rows"] == 250
+    assert len(of_labels(path, None, scorers=["judge"]).rungs["small"]) == 50
+    assert of_labels(path, None, scorers=["structural"]).scorers == ("structural",)
+    done = run(path, "--scorer", "agreement")
+    assert done.exit_code == 1 and "no label is of these scorers: agreement" in done.output
+    assert "hint: labels have scores of: " in done.output
+
+
+def test_a_calibration_of_rows_says_whose_scores_they_are(tmp_path: Path) -> None:
+    rows, file = table(tmp_path / "drafts.csv", drafts(400)), str(tmp_path / "c.json")
+    run(rows, "--write", file)
+    assert "scorers" not in load(file)
+    run(rows, "--write", file, "--scorer", "structural, callable 2,callable")
+    assert load(file)["scorers"] == ["callable", "callable 2", "structural"]
+    for wrong in ("judg", "judge,judge", "", "callable 1"):
+        assert run(rows, "--scorer", wrong).exit_code == 2
+
+
+@pytest.mark.parametrize("scorers", [[], "judge", [1], [""], ["judge", "judge"], {"judge": 1}])
+def test_scorers_that_are_none(scorers: Any) -> None:
+    with pytest.raises(PolicyError, match="scorers"):
+        validate({"version": 1, "rungs": {"small": GOOD}, "scorers": scorers})
+
+
 def traffic(count: int = 40_000, shadow: float = 0.25) -> list[tuple[str, float | None, float | None]]:
     """A ladder that accepted from 0.5 on, and compared a quarter of what it accepted."""
     rows: list[tuple[str, float | None, float | None]] = []

@@ -673,6 +673,51 @@ def test_a_calibration_without_a_threshold(face: Face, world: World, tmp_path: P
         world.client(face, thresholds=None, calibration=str(tmp_path / "bad.json"))
 
 
+def test_a_calibration_of_other_scorers(world: World) -> None:
+    def policy(scorer: Any, scorers: list[str] | None) -> farthing.Policy:
+        given = CALIBRATION if scorers is None else {**CALIBRATION, "scorers": scorers}
+        judge = {"model": "judge"}
+        return farthing.Policy.from_dict(world.policy(thresholds=0.9, calibration=given, scorer=scorer, judge=judge))
+
+    def one(draft: farthing.Draft) -> float:
+        return 1.0
+
+    def two(draft: farthing.Draft) -> float:
+        return 1.0
+
+    policy({"judge": 2, "structural": 1}, ["structural", "judge"])
+    policy([one, "structural", two], ["callable", "callable 2", "structural"])
+    policy("judge", None)
+    for scorer, scorers in (("judge", ["structural"]), ([one, "judge"], ["judge"]), (one, ["callable", "callable 2"])):
+        with pytest.raises(PolicyError, match="calibration is of other scorers than the policy's") as error:
+            policy(scorer, scorers)
+        assert "hint: calibrate with scores of " in str(error.value)
+
+
+def test_a_calibrated_score_is_of_all_scorers(face: Face, world: World) -> None:
+    def nothing(draft: farthing.Draft) -> float | None:
+        return None
+
+    why = "the calibration is of all scorers together, and callable had nothing to go by"
+    for scorer in (nothing, ["structural", nothing]):
+        client = world.client(face, thresholds=None, calibration=CALIBRATION, scorer=scorer)
+        said = ask(face, client)
+        assert said.text == good("large") and why in said.reasons and said.receipt.rungs[0].score is None
+        # Without a calibration the others decide, and structural where there are none.
+        said = ask(face, world.client(face, thresholds=0.8, scorer=scorer))
+        assert said.text == good("small") and said.receipt.rungs[0].score == 1.0
+    # The map of another rung is not this one's.
+    given = {**CALIBRATION, "rungs": {"middle": CALIBRATION["rungs"][""]}}
+    ladder = ["small", "middle", "large"]
+    client = world.client(face, ladder=ladder, thresholds=0.8, calibration=given, scorer=["structural", nothing])
+    assert ask(face, client).text == good("small")
+    # What is left unasked is not paid for.
+    scorer = ["logprob", "judge"]
+    client = world.client(face, thresholds=None, calibration=CALIBRATION, scorer=scorer, judge={"model": "judge"})
+    ask(face, client)
+    assert "judge" not in world.models
+
+
 @pytest.mark.parametrize("how", ["reload", "on change"])
 def test_new_thresholds_hold(face: Face, world: World, tmp_path: Path, monkeypatch: Any, how: str) -> None:
     monkeypatch.setattr("farthing.session._POLL", 0.0)

@@ -1,7 +1,7 @@
 //! What a router is worth: the measures against their definitions, the bounds against published tables.
 
 use farthing::evaluate::bound::{least_rows, lower, mean_loss, threshold, upper, upper_mean};
-use farthing::evaluate::calibrate::{Draft, Target, calibrate};
+use farthing::evaluate::calibrate::{Costs, Draft, Target, calibrate};
 use farthing::evaluate::curve::{Outcome, Ranking};
 use farthing::evaluate::isotonic::Isotonic;
 use farthing::evaluate::random::Random;
@@ -183,6 +183,22 @@ fn what_is_not_typical_teaches_the_map_alone() {
     assert_eq!((found.fitted, found.chosen_on, found.reported), (1100, 200, 100));
     assert_eq!(found.cheap_loss.value, 0.0);
     assert!(found.points[0].1 < 0.01);
+}
+
+/// Calls of 1 to 1,000 that each save exactly 90 %: however the rows are drawn, it is 90 %.
+#[test]
+fn the_interval_of_a_saving_that_is_the_same_for_every_row_is_a_point() {
+    let drafts: Vec<Draft> = (0..400)
+        .map(|at| {
+            let dear = 10_f64.powf(f64::from(at % 4));
+            Draft { costs: Some(Costs { draft: dear / 10.0, dear, scorer: 0.0 }), ..draft(1.0, 1.0, true) }
+        })
+        .collect();
+    let found = calibrate(&drafts, Target { max_loss: 0.1, confidence: 0.95 }, 0);
+    let saved = found.bill.map(|bill| bill.saved).expect("a bill");
+    for value in [saved.value, saved.low, saved.high] {
+        assert!((value - 0.9).abs() < 1e-9, "{saved:?}");
+    }
 }
 
 proptest! {

@@ -147,6 +147,11 @@ impl Ladder {
         scores || matches!(self.compare, Comparison::Hook(_))
     }
 
+    /// Whether scores of this rung are turned into P(good).
+    pub fn has_map(&self, name: &str) -> bool {
+        self.rungs.iter().any(|rung| *rung.name == *name && rung.map.is_some())
+    }
+
     pub fn uses(&self, scorer: Scorer) -> bool {
         self.scorers.iter().any(|weighted| weighted.scorer == scorer)
     }

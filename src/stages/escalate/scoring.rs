@@ -1,4 +1,5 @@
-//! A draft's score: the weighted mean of what its scorers say. A scorer that fails makes it a poor draft.
+//! A draft's score: the weighted mean of what its scorers say. A scorer that fails makes it a poor draft; where the score is
+//! calibrated, so does one that has nothing to go by.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub struct Scoring<'a> {
 /// What came of it.
 #[derive(Default)]
 pub struct Judged {
-    /// 0 to 1; None = a scorer failed.
+    /// 0 to 1; None = a scorer failed, or a calibrated one had nothing to go by.
     pub score: Option<f64>,
     pub scores: Vec<(Arc<str>, f64)>,
     pub reasons: Vec<Cow<'static, str>>,
@@ -46,9 +47,16 @@ impl Scoring<'_> {
     pub async fn judge(&self) -> Judged {
         let mut judged = Judged::default();
         let (mut sum, mut weights) = (0.0, 0.0);
+        let has_map = self.ladder.has_map(self.tier.name());
         for Weighted { name, weight, scorer } in &self.ladder.scorers {
             let score = match self.score(*scorer, &mut judged).await {
                 Ok(Some(score)) => score.clamp(0.0, 1.0),
+                // The mean of the others is another score than the one that the map was fitted to: the bound would not hold.
+                Ok(None) if has_map => {
+                    let why = format!("the calibration is of all scorers together, and {name} had nothing to go by");
+                    judged.reasons.push(why.into());
+                    return judged;
+                }
                 // It has nothing to go by, for this call.
                 Ok(None) => continue,
                 Err(reason) => {
