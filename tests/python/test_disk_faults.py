@@ -23,6 +23,9 @@ import farthing
 from farthing import CacheError
 from farthing.exceptions import FarthingError, FarthingWarning
 
+# What the SDK's way of sending has nothing to do with.
+pytestmark = pytest.mark.once
+
 unix = pytest.mark.skipif(sys.platform == "win32", reason="rights as on Unix")
 
 

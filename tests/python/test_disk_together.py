@@ -18,6 +18,9 @@ from upstream import Upstream, answer
 
 import farthing
 
+# What the SDK's way of sending has nothing to do with.
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:

@@ -13,6 +13,9 @@ from upstream import Upstream, answer
 
 from farthing import Policy
 
+# What the SDK's way of sending has nothing to do with.
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Its snippets need libraries: tests/python/integrations.

@@ -15,6 +15,9 @@ from upstream import Upstream
 
 from farthing import Cache, CacheError, Label, OpenAI, Policy
 
+# What the SDK's way of sending has nothing to do with.
+pytestmark = pytest.mark.once
+
 ROW: dict[str, Any] = {
     "at": 1_700_000_000_123,
     "model": "gpt-4o-mini",

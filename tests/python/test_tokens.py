@@ -20,6 +20,9 @@ from upstream import Reply, Upstream, chat, chat_events, response
 import farthing
 from farthing import TokenCount, count_tokens
 
+# What the SDK's way of sending has nothing to do with.
+pytestmark = pytest.mark.once
+
 SEARCH = {
     "type": "function",
     "function": {
