@@ -6,7 +6,11 @@
 
 use serde_json::Value;
 
+use super::latex::without_latex;
 use super::number;
+
+/// Bytes from the end of a long answer in which its result is looked for.
+const TAIL: usize = 8 * 1024;
 
 /// How two answers are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,7 @@ pub fn agree(one: &str, other: &str, how: Option<Compare>) -> bool {
             (Some(one), Some(other)) => canonical(&one) == canonical(&other),
             _ => false,
         },
+        None if one.trim() == other.trim() => true,
         None => match (json_of(one, true), json_of(other, true)) {
             (Some(one), Some(other)) => canonical(&one) == canonical(&other),
             (None, None) => cores_agree(&core(one), &core(other)),
@@ -219,16 +224,28 @@ fn canonical(value: &Value) -> String {
 }
 
 /// What comes after a reasoning model's thoughts.
-fn after_thinking(text: &str) -> &str {
+pub(super) fn after_thinking(text: &str) -> &str {
     text.rsplit_once("</think>").map_or(text, |(_, answer)| answer)
 }
 
-/// The part of a text that is the answer, without markup; the whole text if none is marked.
+/// The part of a text that is the answer, without markup; the whole text if none is marked. Of long texts, the mark is
+/// looked for near the end.
 fn core(text: &str) -> String {
     let text = after_thinking(text).trim();
     let plain = text.replace("**", "");
-    let found = boxed(&plain).or_else(|| hashed(&plain)).or_else(|| announced(&plain)).or_else(|| concluded(&plain));
+    let tail = ending(&plain);
+    let found = boxed(tail).or_else(|| hashed(tail)).or_else(|| announced(tail)).or_else(|| concluded(tail));
     without_latex(found.unwrap_or(&plain)).trim().trim_matches('`').trim().to_owned()
+}
+
+/// The last [`TAIL`] bytes of a text, from where a word begins.
+fn ending(text: &str) -> &str {
+    let start = text.len().saturating_sub(TAIL);
+    if start == 0 {
+        return text;
+    }
+    let tail = &text[text.ceil_char_boundary(start)..];
+    tail.find(char::is_whitespace).map_or(tail, |space| &tail[space..])
 }
 
 /// The last `\boxed{...}`.
@@ -290,14 +307,23 @@ fn announced(text: &str) -> Option<&str> {
     let end = MARKS.iter().filter_map(|mark| lower.rfind(mark).map(|start| start + mark.len())).max()?;
     let tail = text.get(end..)?.trim_start_matches([':', '：', ' ', '\n', '\r', '\t', '=']);
     let line = tail.lines().next()?.trim();
-    let sentence = line.char_indices().find(|(place, c)| {
-        let (before, after) = (&line[..*place], &line[place + c.len_utf8()..]);
-        let word = before.rsplit(char::is_whitespace).next().unwrap_or_default();
-        *c == '。' || (*c == '.' && after.starts_with(' ') && word.chars().count() > 2)
-    });
-    let answer = sentence.map_or(line, |(place, _)| &line[..place]).trim();
+    let answer = line[..end_of_sentence(line)].trim();
     let answer = answer.strip_suffix('.').unwrap_or(answer);
     (!answer.is_empty()).then_some(answer)
+}
+
+/// Where the first sentence of a line ends. A stop after one or two characters is an abbreviation's.
+fn end_of_sentence(line: &str) -> usize {
+    let mut length_of_word = 0_usize;
+    let mut characters = line.char_indices().peekable();
+    while let Some((place, c)) = characters.next() {
+        let is_before_space = characters.peek().is_some_and(|(_, next)| *next == ' ');
+        if c == '。' || (c == '.' && is_before_space && length_of_word > 2) {
+            return place;
+        }
+        length_of_word = if c.is_whitespace() { 0 } else { length_of_word + 1 };
+    }
+    line.len()
 }
 
 /// The result of a last line such as `3 * 6 = 18 eggs`, or the one number of a last sentence such as "So she has 18 eggs".
@@ -332,52 +358,4 @@ fn concluded(text: &str) -> Option<&str> {
         .split_whitespace()
         .find(|word| word.contains(|c: char| c.is_ascii_digit()))
         .map(|word| word.trim_matches(|c: char| matches!(c, ',' | ';' | '!' | '(' | ')' | '"')))
-}
-
-/// Numbers and words out of LaTeX: `\frac{3}{4}` is `3/4`, `\text{cm}` is `cm`, dollar signs around a formula are gone.
-fn without_latex(text: &str) -> String {
-    let text = text.trim().trim_end_matches('.');
-    let formula = text.strip_prefix('$').and_then(|text| text.strip_suffix('$')).unwrap_or(text);
-    let formula = formula.strip_prefix("\\(").and_then(|text| text.strip_suffix("\\)")).unwrap_or(formula);
-    if !formula.contains('\\') {
-        return formula.to_owned();
-    }
-    let mut out = String::with_capacity(formula.len());
-    let mut rest = formula;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        rest = command(after, &mut out);
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Writes what a command shows; what is left of the text.
-fn command<'a>(after: &'a str, out: &mut String) -> &'a str {
-    for name in ["dfrac{", "tfrac{", "frac{"] {
-        let parts = after.strip_prefix(name).and_then(|rest| {
-            let (above, rest) = rest.split_once('}')?;
-            let (below, rest) = rest.strip_prefix('{')?.split_once('}')?;
-            (!above.contains('{') && !below.contains('{')).then_some((above, below, rest))
-        });
-        if let Some((above, below, rest)) = parts {
-            out.push_str(&format!("{above}/{below}"));
-            return rest;
-        }
-    }
-    for name in ["text{", "mathrm{", "textbf{", "mathbf{"] {
-        if let Some((word, rest)) = after.strip_prefix(name).and_then(|rest| rest.split_once('}')) {
-            out.push_str(word);
-            return rest;
-        }
-    }
-    let mut characters = after.chars();
-    match characters.next() {
-        Some('$' | '%' | '{' | '}' | '&' | '#' | '_') => after,
-        Some(',' | '!' | ';' | ':' | ' ') => characters.as_str(),
-        _ => {
-            out.push('\\');
-            after
-        }
-    }
 }

@@ -9,6 +9,7 @@ use std::cmp::Ordering;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Choice, TokenProbability, text_of};
+use super::extract::after_thinking;
 use crate::question::Question;
 
 /// Characters that are shown of a long text: its first and its last part.
@@ -139,7 +140,7 @@ fn shown(text: &str, first: usize, last: usize) -> String {
 /// A judge's grade, 0 to 1. None: there is none in its reply.
 pub fn score(answer: &Answer) -> Option<f64> {
     let choice = answer.choices.first().filter(|choice| choice.refusal.is_none())?;
-    expected(&choice.tokens).or_else(|| grade(&choice.text))
+    expected(&choice.tokens).or_else(|| grade(after_thinking(&choice.text)))
 }
 
 /// The mean of the digits that could have stood in the place of the grade.
@@ -212,7 +213,8 @@ fn leading_number(text: &str) -> Option<(f64, &str)> {
 
 /// A judge's preference: Greater = A is better, Less = B is better. None: there is none in its reply.
 pub fn preference(answer: &Answer) -> Option<Ordering> {
-    let text = answer.choices.first().filter(|choice| choice.refusal.is_none())?.text.trim();
+    let text = &answer.choices.first().filter(|choice| choice.refusal.is_none())?.text;
+    let text = after_thinking(text).trim();
     let words: Vec<&str> =
         text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(64).collect();
     let of_letter = |word: &str| match word {

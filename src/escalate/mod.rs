@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod extract;
 pub mod judge;
+mod latex;
 pub mod logprob;
 pub mod number;
 pub mod schema;

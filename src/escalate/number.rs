@@ -141,7 +141,8 @@ pub fn all(text: &str) -> Vec<Number> {
                 found.push(number);
                 at = end.max(at + 1);
             }
-            None => at += characters[at..].iter().take_while(|c| c.is_ascii_digit()).count().max(1),
+            // The whole of it: its end is no number either, and a long one is not read again from each of its digits.
+            None => at = end_of_run(&characters, at).max(at + 1),
         }
     }
     found
@@ -156,6 +157,16 @@ pub fn last(text: &str) -> Option<Number> {
 fn is_minus(characters: &[char], at: usize) -> bool {
     let mut before = characters[..at].iter().rev().skip_while(|c| is_currency(**c));
     before.next() == Some(&'-') && !before.next().is_some_and(|c| c.is_alphanumeric() || *c == ')' || *c == '-')
+}
+
+/// Where the digits that begin at `at`, and the separators between them, end.
+fn end_of_run(characters: &[char], at: usize) -> usize {
+    let is_digit = |at: usize| characters.get(at).is_some_and(char::is_ascii_digit);
+    let mut end = at;
+    while is_digit(end) || (characters.get(end).is_some_and(|c| is_separator(*c)) && is_digit(end + 1)) {
+        end += 1;
+    }
+    end
 }
 
 /// Reads the number that begins at `at`, and tells where it ends. None: a version, a date or the like.

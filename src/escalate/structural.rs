@@ -111,7 +111,8 @@ fn look(question: &Question, context: &str, choice: &Choice, given_limit: bool, 
     findings.add_if(blocks.has_broken_python(context), "Python that does not parse", 0.6);
     findings.add_if(blocks.has_broken_json(context), "JSON that does not parse", 0.4);
     findings.add_if(blocks.has_unbalanced_code(context), "code with unbalanced brackets", 0.4);
-    if let Some(severity) = repetition::severity(text, &blocks.prose, context) {
+    let is_cut = choice.finish.as_deref() == Some("length");
+    if let Some(severity) = repetition::severity(text, &blocks.prose, context, is_cut) {
         findings.add("repetition", severity);
     }
     if let Some(severity) = language::severity(&question.prompt, context, &blocks.prose) {

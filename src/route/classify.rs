@@ -191,7 +191,8 @@ impl Classifier {
     }
 }
 
-/// Models that take neither a temperature nor biases nor `max_tokens`: OpenAI's that think.
+/// Models that take neither a temperature nor biases nor `max_tokens`: OpenAI's that think. Others that think are known
+/// by what they answer.
 pub fn thinks(model: &str) -> bool {
     let name = model.to_ascii_lowercase();
     let name = name.rsplit_once('/').map_or(&*name, |(_, name)| name);

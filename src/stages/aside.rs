@@ -1,12 +1,13 @@
 //! A question of a stage's own to a model: a classifier, a judge. It is overhead, and the caller never sees its answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::escalate::answer::Answer;
 use crate::exchange::{Body, Endpoint, Request};
 use crate::ledger::Purpose;
 use crate::patience::Patience;
@@ -38,6 +39,52 @@ pub async fn ask(
     answered(cx, next, helper, request, stage, timeout).await
 }
 
+/// [`ask`] for a short answer; once more, with room for thoughts, if the model spent it on thinking. Which models think
+/// cannot be told by their names. Both have to be there within the one `timeout`.
+///
+/// # Errors
+/// Why there is no answer, in words.
+pub async fn ask_briefly(
+    cx: &Context,
+    next: &Next,
+    helper: &Arc<Tier>,
+    fields: &Value,
+    stage: &'static str,
+    timeout: Duration,
+) -> Result<Bytes, String> {
+    let started = Instant::now();
+    let body = ask(cx, next, helper, fields, stage, timeout).await?;
+    if fields.get("max_tokens").is_none() || !is_spent_on_thoughts(&body) {
+        return Ok(body);
+    }
+    let left = timeout.saturating_sub(started.elapsed());
+    ask(cx, next, helper, &with_thoughts(fields), stage, left).await
+}
+
+/// Whether an answer ran into its limit before it began.
+fn is_spent_on_thoughts(body: &[u8]) -> bool {
+    const MARK: &str = "<think>";
+    let Some(answer) = Answer::read(Endpoint::Chat, body) else { return false };
+    answer.choices.first().is_some_and(|choice| {
+        let text = choice.text.trim();
+        let has_begun = text.contains("</think>") || !(text.starts_with(MARK) || MARK.starts_with(text));
+        choice.finish.as_deref() == Some("length") && choice.refusal.is_none() && !has_begun
+    })
+}
+
+/// The same question, without what holds a model to its first token.
+fn with_thoughts(fields: &Value) -> Value {
+    let mut fields = fields.clone();
+    if let Some(members) = fields.as_object_mut() {
+        for name in ["temperature", "logprobs", "top_logprobs", "logit_bias"] {
+            members.remove(name);
+        }
+        // Others than OpenAI know no other name for it.
+        members.insert("max_tokens".to_owned(), Value::from(THOUGHT));
+    }
+    fields
+}
+
 /// Asks a judge for one token, with its logprobs where the server has them.
 ///
 /// # Errors
@@ -55,11 +102,11 @@ pub async fn ask_judge(
         return ask(cx, next, helper, &fields, stage, timeout).await;
     }
     let fields = json!({"messages": messages, "temperature": 0, "max_tokens": 1, "logprobs": true, "top_logprobs": 10});
-    match ask(cx, next, helper, &fields, stage, timeout).await {
+    match ask_briefly(cx, next, helper, &fields, stage, timeout).await {
         Err(reason) if refuses(&reason) => {
             // Not every server has logprobs, and not every one says an answer in one token.
             let plain = json!({"messages": messages, "max_tokens": 16});
-            ask(cx, next, helper, &plain, stage, timeout).await
+            ask_briefly(cx, next, helper, &plain, stage, timeout).await
         }
         said => said,
     }

@@ -306,6 +306,22 @@ def test_an_unknown_label_goes_to_the_default(face: Face, world: World) -> None:
         assert receipt(made).overhead == CLS
 
 
+@pytest.mark.parametrize("model", ["cls", "gpt-4o-mini"])
+def test_a_classifier_that_thinks_is_given_room(face: Face, world: World, model: str) -> None:
+    def classifier(seen: Any, number: int) -> Reply:
+        if seen.json["max_tokens"] < 100:
+            body = chat("")
+            body["choices"][0]["finish_reason"] = "length"
+            return Reply(body=body)
+        return answer(seen, "<think>easy? No.</think>hard")
+
+    world.says[model] = classifier
+    client = world.client(face, "llm", affinity="off", llm={"model": model})
+    assert tier(ask(face, client)) == "hard" and world.models == [model, model, "large"]
+    second = world.asked(model)[1]
+    assert not {"temperature", "logprobs", "top_logprobs", "logit_bias"} & set(second)
+
+
 def test_one_verdict_for_one_prompt(face: Face, world: World) -> None:
     world.says["cls"] = "hard"
     client = world.client(face, "llm", affinity="off", llm={"model": "cls"})

@@ -304,6 +304,35 @@ def test_a_judge_without_logprobs_is_asked_in_words(face: Face, world: World) ->
     assert accepted(judged_by(world, face, judge), world)
 
 
+THOUGHTS = ["", "<think>", "<th"]
+
+
+def spent(begun: str) -> Reply:
+    """What a model says whose limit was spent on thoughts."""
+    body = chat(begun)
+    body["choices"][0]["finish_reason"] = "length"
+    return Reply(body=body)
+
+
+@pytest.mark.parametrize("begun", THOUGHTS)
+def test_a_judge_that_thinks_is_given_room(face: Face, world: World, begun: str) -> None:
+    def judge(seen: Any, number: int) -> Reply:
+        if seen.json["max_tokens"] < 100:
+            return spent(begun)
+        return answer(seen, "<think>3 of 4 parts, no, 4</think>9")
+
+    said = judged_by(world, face, judge)
+    assert accepted(said, world) and said.receipt.overhead == 2 * JUDGE
+    first, second = world.asked("judge")
+    assert first["max_tokens"] == 1 and first["messages"] == second["messages"]
+    assert not {"temperature", "logprobs", "top_logprobs"} & set(second)
+
+
+def test_a_judge_that_only_thinks_is_asked_twice(face: Face, world: World) -> None:
+    said = judged_by(world, face, spent(""))
+    assert not accepted(said, world) and "judge failed" in said.reasons and len(world.asked("judge")) == 2
+
+
 def test_a_draft_cannot_close_its_fence(face: Face, world: World) -> None:
     marks: list[str] = []
 

@@ -315,6 +315,79 @@ fn a_hostile_schema_takes_no_time() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
+/// Each of these took minutes, or would, were they read again from each of their places.
+#[test]
+fn hostile_answers_are_read_once() {
+    const LENGTH: usize = 300_000;
+    let pieces = [
+        "1,",
+        "1.",
+        "1'1,",
+        "1/",
+        "1e",
+        "$",
+        "-",
+        "9",
+        "1 x 10^",
+        "50% ",
+        "a",
+        "a. ",
+        "。",
+        "\\text{",
+        "\\frac{",
+        "\\frac{}{",
+        "\\frac{1}",
+        "\\boxed{",
+        "\\",
+        "{",
+        "}",
+        "**",
+        "####",
+        "= ",
+        "So ",
+        "answer: ",
+        "[",
+        "\"a\",",
+        "'",
+        "(",
+        "```",
+        "</think>",
+        "é",
+        "\n",
+        "A) ",
+        "score ",
+        "\u{A0}1",
+    ];
+    for piece in pieces {
+        let body = piece.repeat(LENGTH / piece.len());
+        for text in [format!("{body}}}"), format!("Answer: {body}")] {
+            agree(&text, "x 1", Some(Compare::Numeric));
+            answer_of(&text);
+            judge::score(&says(&text));
+            judge::preference(&says(&text));
+        }
+    }
+}
+
+#[test]
+fn long_answers_agree_by_their_end_or_as_they_are() {
+    let thoughts = "So 1 and 2 are 3, and that is 4. ".repeat(10_000);
+    assert!(agree(&format!("{thoughts}\nThe answer is 18."), "18", None));
+    assert!(agree(&format!("{thoughts}\n\\boxed{{18}}"), &format!("é{thoughts}\n#### 18"), None));
+    assert!(agree(&thoughts, &thoughts, None) && !agree(&thoughts, &format!("{thoughts}!b"), None));
+    assert!(agree(&thoughts, &format!(" {}\n", thoughts.to_uppercase()), None));
+    let code = format!("Answer: {}", "QUJD".repeat(25_000));
+    assert!(agree(&code, &code, None) && !agree(&code, &format!("{code}D"), None));
+    assert!(!agree("1,1,1,18", "18", Some(Compare::Numeric)) && agree("v1.2.3 has 7", "7", Some(Compare::Numeric)));
+    for (text, answer) in [
+        ("$\\text{about }\\frac{1}{2}$", "about 1/2"),
+        ("\\text{x \\text{b", "\\text x \\text b"),
+        ("The answer is St. Paul. It is so.", "st paul"),
+    ] {
+        assert_eq!(answer_of(text), answer);
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_is_too_odd(one in "\\PC{0,80}", other in "[0-9a-eA-E.,/%$(){}\\\\ \u{660}-\u{669}×^=#-]{0,60}") {

@@ -47,6 +47,49 @@ const DEEDS: [&str; 22] = [
     "participate",
     "write",
 ];
+/// Deeds that people decline to each other as well, in what a model writes for them.
+const SOCIAL: [&str; 9] =
+    ["access", "browse", "share", "support", "complete this", "offer", "participate", "engage", "discuss"];
+/// Requests for a text in somebody's name.
+const LETTERS: [&str; 16] = [
+    "apolog",
+    "excuse",
+    "decline",
+    "turn down",
+    "say no",
+    "email",
+    "e-mail",
+    "letter",
+    "message",
+    "note to",
+    "reply to",
+    "my boss",
+    "resign",
+    "invitation",
+    "sorry",
+    "speech",
+];
+/// What follows "but" where nothing but an offer does.
+const OFFERS: [&str; 16] = [
+    "i'm",
+    "i am",
+    "i'd",
+    "i would",
+    "i will",
+    "i'll",
+    "i hope",
+    "i cannot",
+    "i can't",
+    "if you",
+    "if there",
+    "feel free",
+    "please",
+    "let me",
+    "thank",
+    "you can ask",
+];
+/// Characters of an answer after "but" that make it one.
+const LEAST_ANSWER: usize = 60;
 /// Phrases that say all by themselves.
 const PHRASES: [&str; 40] = [
     "i must decline",
@@ -123,13 +166,32 @@ pub fn severity(text: &str, context: &str) -> Option<f64> {
     if context.len() <= super::MOST_CONTEXT * 2 && lowered(context, usize::MAX).contains(phrase) {
         return None;
     }
+    if SOCIAL.iter().any(|deed| phrase.ends_with(deed)) || phrase.starts_with("i will not be able to") {
+        let context = lowered(context, super::MOST_CONTEXT * 2);
+        if LETTERS.iter().any(|word| context.contains(word)) {
+            return None;
+        }
+    }
     let rest: String = lowered(text, usize::MAX).get(end..).unwrap_or_default().to_owned();
+    if answers_all_the_same(&rest) {
+        return None;
+    }
     let turn = TURNS.iter().filter_map(|mark| rest.find(mark)).min();
     let after_turn = turn.map_or(0, |place| rest[place..].chars().count());
     if after_turn > 120 || text.contains("```") {
         return None;
     }
     Some(if rest.chars().count() <= SHORT { 0.9 } else { 0.4 })
+}
+
+/// "I can't see it from here, but check ...": what follows in the same sentence is no offer, but an answer. `rest`: what
+/// comes after the phrase.
+fn answers_all_the_same(rest: &str) -> bool {
+    let Some((clause, after)) = rest.split_once(", but ") else { return false };
+    let is_same_sentence = !clause.contains(['.', '!', '?', '\n']);
+    is_same_sentence
+        && !OFFERS.iter().any(|offer| after.starts_with(offer))
+        && after.chars().nth(LEAST_ANSWER).is_some()
 }
 
 /// The phrase, and where it ends.

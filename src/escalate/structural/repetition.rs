@@ -13,6 +13,8 @@ const RUN: usize = 8;
 /// Runs that there must be, and the share of different ones below which a text is a loop.
 const LEAST_RUNS: usize = 120;
 const LEAST_NEW: f64 = 0.3;
+/// Words that a label has at most, and labels in a list of the same ones.
+const FEW: usize = 2;
 /// Requests for repetition, in the words of several languages.
 const ASKED: [&str; 16] = [
     "repeat",
@@ -33,9 +35,10 @@ const ASKED: [&str; 16] = [
     "繰り返",
 ];
 
-/// How sure it is that a text is a loop; None: it is not. `prose`: the text without its code and its tables.
-pub fn severity(text: &str, prose: &str, context: &str) -> Option<f64> {
-    let loops = is_loop(text) || is_worn(prose);
+/// How sure it is that a text is a loop; None: it is not. `prose`: the text without its code and its tables. `is_cut`: it
+/// ran into its limit; a list of the same label, or of two, comes to its end, and a model that got stuck does not.
+pub fn severity(text: &str, prose: &str, context: &str, is_cut: bool) -> Option<f64> {
+    let loops = is_loop(text, is_cut) || is_worn(prose, is_cut);
     let asked = || {
         let context = context.to_lowercase();
         ASKED.iter().any(|word| context.contains(word))
@@ -44,18 +47,42 @@ pub fn severity(text: &str, prose: &str, context: &str) -> Option<f64> {
 }
 
 /// Whether the end of a text is one piece many times. Linear: the Z function of the reversed text.
-fn is_loop(text: &str) -> bool {
+fn is_loop(text: &str, is_cut: bool) -> bool {
     let text = text.trim_end();
     let start = text.len().saturating_sub(TAIL);
     let tail = &text.as_bytes()[start..];
     let reversed: Vec<u8> = tail.iter().rev().copied().collect();
     let lengths = prefixes(&reversed);
-    let found = (1..reversed.len() / 4 + 1).find(|period| {
-        let repeated = lengths.get(*period).copied().unwrap_or(0) + period;
-        let unit = reversed.get(..*period).unwrap_or_default();
-        repeated >= least(unit).max(4 * period) && 5 * repeated >= tail.len()
-    });
-    found.is_some()
+    // Pieces that were looked at, and how far they repeat. A piece made of such a one says nothing new, and each that is
+    // not is several times as long as those before: few are.
+    let mut known: Vec<(usize, usize)> = Vec::new();
+    for period in 1..=reversed.len() / 4 {
+        let repeated = lengths.get(period).copied().unwrap_or(0) + period;
+        let is_made_of = |(shorter, end): &(usize, usize)| period % shorter == 0 && *end >= period;
+        if repeated < 4 * period || 5 * repeated < tail.len() || known.iter().any(is_made_of) {
+            continue;
+        }
+        let unit = reversed.get(..period).unwrap_or_default();
+        if repeated >= least(unit) && (is_cut || !is_of_labels(unit)) {
+            return true;
+        }
+        known.push((period, repeated));
+    }
+    false
+}
+
+/// Whether a piece is made of one label or of two. `unit`: reversed, which its words do not mind.
+fn is_of_labels(unit: &[u8]) -> bool {
+    /// Of scripts without blanks, a word may be a whole sentence: that has more characters, or the full stop.
+    const LONGEST: usize = 4;
+    const STOP: [u8; 3] = [0x82, 0x80, 0xE3];
+    let mut different = HashSet::new();
+    // The first bytes of characters from U+1000 on are from 0xE1 on.
+    let is_sentence = |word: &[u8]| word.iter().filter(|byte| **byte >= 0xE1).count() > LONGEST;
+    unit.split(|byte| byte.is_ascii() && !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).all(|word| {
+        different.insert(word);
+        different.len() <= FEW && !is_sentence(word) && !word.starts_with(&STOP)
+    })
 }
 
 /// Bytes that so many of a piece must fill to be a loop. `unit`: reversed, its letters are as good.
@@ -98,14 +125,19 @@ fn prefixes(text: &[u8]) -> Vec<usize> {
 }
 
 /// Whether most runs of words came before. Numbers do not count, so that a loop that counts is one, too.
-fn is_worn(prose: &str) -> bool {
+fn is_worn(prose: &str, is_cut: bool) -> bool {
     let words: Vec<&str> = prose
         .lines()
         // Shorter lines are labels and verses.
         .filter(|line| line.split_whitespace().nth(4).is_some() || line.chars().count() > 40)
+        .filter(|line| !is_list(line))
         .flat_map(|line| line.split(|c: char| !c.is_alphabetic()))
         .filter(|word| !word.is_empty())
         .collect();
+    let different: HashSet<&&str> = words.iter().collect();
+    if different.len() <= FEW && !is_cut {
+        return false;
+    }
     let hasher = RandomState::new();
     let mut seen = HashSet::new();
     let mut runs = 0_usize;
@@ -116,4 +148,10 @@ fn is_worn(prose: &str) -> bool {
     #[allow(clippy::cast_precision_loss)]
     let share = seen.len() as f64 / runs.max(1) as f64;
     runs >= LEAST_RUNS && share < LEAST_NEW
+}
+
+/// Labels with separators between them, in one line.
+fn is_list(line: &str) -> bool {
+    let separators = line.matches([',', ';', '|', '/', '、', '，']).count();
+    separators >= 4 && line.split_whitespace().count() <= FEW * (separators + 1)
 }

@@ -151,7 +151,7 @@ impl Routers {
         let forms = if self.wants_plain.load(Ordering::Relaxed) { vec![plain] } else { vec![named, plain] };
         for form in forms {
             let fields = form.fields(asked.question, &self.names, &nonce(), vocabulary);
-            match aside::ask(asked.cx, asked.next, helper, &fields, "route", self.timeout).await {
+            match aside::ask_briefly(asked.cx, asked.next, helper, &fields, "route", self.timeout).await {
                 // Not every server takes what the short form needs.
                 Err(reason) if aside::refuses(&reason) => last = reason,
                 Err(reason) => return Err(reason),

@@ -1,6 +1,6 @@
 //! Good answers in many styles: a prompt and what was rightly said to it. None of them may get a finding.
 
-pub const GOOD: [(&str, &str); 34] = [
+pub const GOOD: [(&str, &str); 37] = [
     ("Is it spam? Answer yes or no.", "no"),
     ("What is 17 * 3?", "51"),
     ("Classify the sentiment.", "positive"),
@@ -14,6 +14,18 @@ pub const GOOD: [(&str, &str); 34] = [
     (
         "Write a letter that declines an invitation.",
         "Dear Ms Hill,\n\nI'm sorry, but I cannot attend. I am unable to provide a speaker either.\n\nYours,\nTom",
+    ),
+    (
+        "Why can't I access the admin page of my router?",
+        "I can't access your router from here, but check that you are on its network, that the address is right, and that the password was not changed.",
+    ),
+    (
+        "Write a short apology for missing a meeting.",
+        "I'm sorry I missed the meeting today. I will not be able to share my notes until Friday.",
+    ),
+    (
+        "Draft an email that turns down the panel.",
+        "Thank you for the invitation. I am unable to participate this year, since I will be away all of May.",
     ),
     ("Tell a short story.", "\"I can't help you,\" said the fox, and went his way. The hare sat down and thought."),
     ("Say whether the rule holds. If you do not know, say: I cannot answer that.", "I cannot answer that."),

@@ -53,6 +53,17 @@ fn bad_answers_are_seen() {
         ("как?", "Извините, но я не могу с этим помочь.", "refusal"),
         ("怎么?", "抱歉，我无法回答这个问题。", "refusal"),
         ("?", "申し訳ありませんが、お答えできません。", "refusal"),
+        (
+            "Write a letter for me.",
+            "I'm sorry, but I can't help with that. I will not be able to write it, since it may do harm.",
+            "refusal",
+        ),
+        ("Write a rude email to my boss.", "I can't create that kind of message.", "refusal"),
+        (
+            "How do I pick a lock?",
+            "I can't share that, but I'm happy to talk about something else, such as the history of locks and of keys.",
+            "refusal",
+        ),
         ("code?", "```python\nprint(1)\n", "a code block that does not end"),
         ("code?", "```python\nprint((1)\n```", "Python that does not parse"),
         ("code?", "```py\nx = 'a\n```", "Python that does not parse"),
@@ -63,7 +74,7 @@ fn bad_answers_are_seen() {
         ("code?", "```js\nfunction f() { return [1, 2); }\n```", "code with unbalanced brackets"),
         (english, loops.as_str(), "repetition"),
         (english, counting.as_str(), "repetition"),
-        ("Tell me more.", &"word ".repeat(100), "repetition"),
+        ("Tell me more.", &"one more word ".repeat(40), "repetition"),
         ("讲个故事", &"他走了。".repeat(100), "repetition"),
         (english, german, "another language than the question's"),
         (
@@ -81,6 +92,27 @@ fn bad_answers_are_seen() {
         assert!(seen(&asks(prompt), &says(text)).contains(&expected), "{text}: {:?}", seen(&asks(prompt), &says(text)));
     }
     assert_eq!(seen(&asks("q"), &Answer::default()), ["empty"]);
+}
+
+#[test]
+fn labels_are_no_loop_unless_they_never_end() {
+    let labels = [
+        "spam\nham\n".repeat(100),
+        "spam\n".repeat(200),
+        "positive, ".repeat(100),
+        "positive, ".repeat(300),
+        "spam ".repeat(400),
+        "正面\n".repeat(200),
+        "Strongly agree\n".repeat(200),
+        (0..300).map(|n| if n * n % 7 == 1 { "ham, " } else { "spam, " }).collect(),
+    ];
+    for text in labels {
+        assert_eq!(seen(&asks("Classify the reviews, a word each."), &says(&text)), [""; 0], "{text}");
+    }
+    for text in ["word ".repeat(100), "spam\n".repeat(300), "no, ".repeat(300)] {
+        let choice = Choice { text, finish: Some("length".to_owned()), ..Choice::default() };
+        assert!(seen(&asks("Go on."), &Answer { choices: vec![choice], ..Answer::default() }).contains(&"repetition"));
+    }
 }
 
 #[test]
