@@ -29,6 +29,7 @@ __all__ = [
     "Drafts",
     "calibrate",
     "calibration",
+    "check_place",
     "is_cache_file",
     "of_labels",
     "of_rows",
@@ -216,7 +217,8 @@ def _labels(path: str) -> Iterator[sqlite3.Row]:
             kinds = "kind IN ('escalation', 'shadow') AND typeof(prompt) = 'blob' AND typeof(rung) = 'text'"
             yield from tables.execute(f"SELECT {columns} FROM labels WHERE {kinds} ORDER BY id")
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise DataError(explain("cannot read", value=f"{path}: {error}")) from None
+        hint = "it must be a whole cache file of farthing, and readable"
+        raise DataError(explain("cannot read", value=f"{path}: {error}", hint=hint)) from None
 
 
 def _names(scores: object) -> frozenset[str]:
@@ -317,12 +319,33 @@ def policy_lines(found: Mapping[str, Any], file: str) -> str:
     return f"[escalate]\nthresholds = [{thresholds}]{order}\ncalibration = {json.dumps(file, ensure_ascii=False)}"
 
 
+def check_place(path: str) -> None:
+    """Says beforehand that a file cannot be written, so that nobody waits for what is lost then.
+
+    Raises:
+        DataError: its folder is not there or takes no files, or the path is a folder's.
+    """
+    place = os.path.abspath(os.path.expanduser(path))
+    folder = os.path.dirname(place)
+    if os.path.isdir(place):
+        raise _unwritten(path, "it is a folder", "name a file in it")
+    if not os.path.isdir(folder):
+        raise _unwritten(path, f"there is no folder {folder}", "make the folder first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritten(path, f"the folder {folder} takes no files from you", "name a file in another folder")
+
+
+def _unwritten(path: str, why: object, hint: str) -> DataError:
+    return DataError(explain("cannot write", value=f"{path}: {why}", hint=hint))
+
+
 def write(path: str, content: Mapping[str, Any]) -> None:
     """Writes JSON in one step: who reads the file meanwhile sees the old one or the new one.
 
     Raises:
         DataError: it cannot be written.
     """
+    check_place(path)
     place = os.path.abspath(os.path.expanduser(path))
     beside = ""
     try:
@@ -333,10 +356,12 @@ def write(path: str, content: Mapping[str, Any]) -> None:
         # mkstemp's files are their owner's alone; this is no secret.
         os.chmod(beside, 0o644)
         os.replace(beside, place)
-    except (OSError, UnicodeEncodeError) as error:
+    except (OSError, ValueError) as error:
         if beside and os.path.exists(beside):
             os.unlink(beside)
-        raise DataError(explain("cannot write", value=f"{path}: {error}")) from None
+        # The system's own words name the file beside it, which is gone.
+        why = getattr(error, "strerror", None) or error
+        raise _unwritten(path, why, "name a file in another folder, or make room there") from None
 
 
 def read_drafts(

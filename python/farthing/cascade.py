@@ -69,7 +69,9 @@ def prices(file: str | None, given: Iterable[str]) -> dict[str, Price]:
             with open(file, encoding="utf-8") as text:
                 found = json.load(text)
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(explain("cannot read the prices", value=f"{file}: {error}")) from None
+            why = getattr(error, "strerror", None) or error
+            hint = 'a readable file of JSON: {"model": [0.15, 0.6]}'
+            raise DataError(explain("cannot read the prices", value=f"{file}: {why}", hint=hint)) from None
         if not isinstance(found, dict):
             raise DataError(explain("prices are a JSON object", where=file, hint='{"model": [0.15, 0.6]}'))
     for text_of_one in given:

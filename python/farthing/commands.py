@@ -121,12 +121,14 @@ def calibrate(
         raise click.BadParameter("above 0, at most 1", param_hint="--shadow")
     import json
 
-    if router:
-        _learn(data, str(cheap), columns, seed, file, as_json)
-        return
     from . import calibration
     from .calibration_text import shown
 
+    if file is not None:
+        calibration.check_place(file)
+    if router:
+        _learn(data, str(cheap), columns, seed, file, as_json)
+        return
     drafts = calibration.read_drafts(data, calibration.Columns(**columns), shadow, seed, scorers)
     found = calibration.calibrate(drafts, max_loss, confidence, seed)
     click.echo(json.dumps(found) if as_json else shown(found))

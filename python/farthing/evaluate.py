@@ -30,6 +30,8 @@ _WORDS = {
     "wrong": 0.0,
     "incorrect": 0.0,
 }
+_PATH = "is the path right, and may you read the file?"
+_OBJECTS = 'a line is one object with the columns as its keys: {"prompt": "...", "score": 0.8, "good": true}'
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,10 @@ def read(path: str) -> Iterator[Mapping[str, Any]]:
             else:
                 yield from _lines(file, name)
     except OSError as error:
-        raise DataError(explain("cannot read", value=f"{name}: {error.strerror or error}")) from error
+        raise DataError(explain("cannot read", value=f"{name}: {error.strerror or error}", hint=_PATH)) from error
     except (UnicodeDecodeError, csv.Error, EOFError) as error:
-        raise DataError(explain("cannot read", value=f"{name}: {error}")) from error
+        hint = f"it must be UTF-8 text of the kind that its name says: .{kind}"
+        raise DataError(explain("cannot read", value=f"{name}: {error}", hint=hint)) from error
 
 
 def _lines(file: Iterable[str], name: str) -> Iterator[Mapping[str, Any]]:
@@ -78,10 +81,11 @@ def _lines(file: Iterable[str], name: str) -> Iterator[Mapping[str, Any]]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                raise DataError(explain("not a line of JSON", where=name, value=f"line {number}: {error}")) from None
+            except (ValueError, RecursionError) as error:
+                value = f"line {number}: {error}"
+                raise DataError(explain("not a line of JSON", where=name, value=value, hint=_OBJECTS)) from None
             if not isinstance(row, dict):
-                raise DataError(explain("not a JSON object", where=name, value=f"line {number}"))
+                raise DataError(explain("not a JSON object", where=name, value=f"line {number}", hint=_OBJECTS))
             yield row
 
 
@@ -95,7 +99,8 @@ def _parquet(name: str) -> Iterator[Mapping[str, Any]]:
         for batch in parquet.ParquetFile(name).iter_batches():
             yield from batch.to_pylist()
     except ArrowInvalid as error:
-        raise DataError(explain("cannot read", value=f"{name}: {error}")) from None
+        hint = "it is no whole parquet file: write it again"
+        raise DataError(explain("cannot read", value=f"{name}: {error}", hint=hint)) from None
 
 
 def compare(
@@ -161,7 +166,9 @@ def quality(value: object, name: str, number: int) -> float | None:
         return share
     if math.isnan(share) and not isinstance(value, str):
         return None
-    raise DataError(explain(f"{name} must be 0 to 1, or true or false", where=f"row {number}", value=repr(value)[:80]))
+    hint = "divide what is of another scale by its greatest value, or name another column; an empty cell is left out"
+    what = f"{name} must be 0 to 1, or true or false"
+    raise DataError(explain(what, where=f"row {number}", value=repr(value)[:80], hint=hint))
 
 
 def cost(row: Mapping[str, Any], name: str | None, number: int) -> float:
@@ -178,7 +185,9 @@ def cost(row: Mapping[str, Any], name: str | None, number: int) -> float:
         paid = math.nan
     if paid >= 0 and math.isfinite(paid):
         return paid
-    raise DataError(explain(f"{name} must be a number >= 0", where=f"row {number}", value=repr(row[name])[:80]))
+    hint = "a number of one unit for all rows, without a currency sign; leave out the column where it is not known"
+    what = f"{name} must be a number >= 0"
+    raise DataError(explain(what, where=f"row {number}", value=repr(row[name])[:80], hint=hint))
 
 
 def shown(found: Mapping[str, Any]) -> str:

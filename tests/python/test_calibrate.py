@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import random
 import sqlite3
@@ -184,7 +185,31 @@ def test_files_that_are_none(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "drafts.csv").write_text(text)
     done = run(str(tmp_path / "drafts.csv"))
     assert done.exit_code == 1
-    assert said in done.output
+    assert said in done.output and "\nhint: " in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.csv", None, "cannot read: "),
+        ("latin.csv", b"score,good\n0.5,\xe9\n", "cannot read: "),
+        ("lines.jsonl", b'{"score": 0.5, "good": 1}\n[1,\n', "not a line of JSON in "),
+        ("deep.jsonl", b"[" * 200_000, "not a line of JSON in "),
+        ("list.jsonl", b"[1]\n", "not a JSON object in "),
+        ("broken.db", b"SQLite format 3\0" + b"x" * 5000, "cannot read: "),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    done = run(str(tmp_path / name))
+    assert done.exit_code == 1 and done.output.startswith(f"error: {said}") and "\nhint: " in done.output
+
+
+def test_a_share_of_shadows_is_of_a_cache_file(tmp_path: Path) -> None:
+    done = run(table(tmp_path / "drafts.csv", drafts(50)), "--shadow", "0.1")
+    assert done.exit_code == 1 and "--shadow is given, and this is no cache file: " in done.output
+    assert "\nhint: leave it out" in done.output
 
 
 @pytest.mark.parametrize("option", [("--max-loss", "0"), ("--confidence", "1"), ("--shadow", "nan"), ("--seed", "-1")])
@@ -192,10 +217,30 @@ def test_options_out_of_range(tmp_path: Path, option: tuple[str, str]) -> None:
     assert run(table(tmp_path / "drafts.csv", drafts(50)), *option).exit_code == 2
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
-    done = run(table(tmp_path / "drafts.csv", drafts(50)), "--write", str(tmp_path / "no" / "c.json"))
+def test_a_place_that_cannot_be_written_is_said_before_the_work(tmp_path: Path, monkeypatch: Any) -> None:
+    def says(place: Path, why: str) -> None:
+        # There is no such data: whoever looked at it first would say so.
+        for more in ([], ["--router", "--cheap", "small"]):
+            done = run(str(tmp_path / "none.csv"), "--write", str(place), *more)
+            assert done.exit_code == 1
+            assert done.output.startswith(f"error: cannot write: {place}: {why}") and "\nhint: " in done.output
+
+    says(tmp_path / "no" / "c.json", f"there is no folder {tmp_path / 'no'}")
+    says(tmp_path, "it is a folder")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    says(tmp_path / "c.json", f"the folder {tmp_path} takes no files from you")
+
+
+def test_a_full_disk_is_said_with_the_name_that_was_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+    def full(one: str, other: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", one, None, other)
+
+    monkeypatch.setattr("os.replace", full)
+    place = tmp_path / "c.json"
+    done = run(table(tmp_path / "drafts.csv", drafts(50)), "--write", str(place))
     assert done.exit_code == 1
-    assert "cannot write" in done.output
+    assert f"error: cannot write: {place}: No space left on device\nhint: " in done.output
+    assert ".farthing-" not in done.output and [path.name for path in tmp_path.iterdir()] == ["drafts.csv"]
 
 
 # Labels of own traffic.
