@@ -169,7 +169,8 @@ impl Scoring<'_> {
             }
         }
         match (count, heard) {
-            (0, _) => Ok(None),
+            // Without a second opinion there is none to agree with, and form alone is not what was asked for.
+            (0, _) => Err("nobody else was asked".to_owned()),
             (_, 0) => Err("no other answer came".to_owned()),
             _ => Ok(Some(f64::from(agreeing) / f64::from(heard))),
         }
