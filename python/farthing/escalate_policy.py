@@ -255,6 +255,11 @@ class Escalate(_Portable):
         ):
             if needed in scorers and values.get(needed) is None:
                 raise Bad("missing key", dotted(key, needed), f'scorer = "{needed}" needs it: {needed} = {example}')
+        if "agreement" in scorers and not values["agreement"].samples:
+            for rung in ladder[:-1]:
+                if all(model == rung for model in values["agreement"].models):
+                    hint = f'{dotted(key, "agreement.models")} = [..., "another-cheap-model"], or samples = 2'
+                    raise Bad(f"{dotted(key, 'agreement')} compares a rung with itself alone", rung, hint)
 
     def to_core(self) -> dict[str, Any]:
         """As `src/config.rs` reads it."""

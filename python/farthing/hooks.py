@@ -24,13 +24,17 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from .exceptions import FarthingWarning
-from .hook_threads import OwnLoop, Threads
+from .hook_threads import OwnLoop, Refused, Threads
 
 __all__ = ["Draft", "RouteRequest", "call", "cancel", "core_name", "function_of", "is_inside", "number_of"]
 
 _LONGEST_SHOWN = 200
 """Characters of a returned value in a message."""
 
+_HAND_ON = (
+    "hint: it hangs, or it calls the client from a thread that it started itself, and so is called again from there: "
+    "hand the context on, executor.submit(contextvars.copy_context().run, function)"
+)
 _logger = logging.getLogger("farthing")
 _inside: contextvars.ContextVar[bool] = contextvars.ContextVar("farthing_inside_hook", default=False)
 
@@ -138,12 +142,13 @@ class _Table:
                 return known
             self._last += 1
             number = self._last
-            warned = _warned
+            warned, refused = _warned, _refused
 
             def forget(_: Any) -> None:
                 # No lock: this runs wherever the garbage collector does, also when the module's names are gone at exit.
                 self._functions.pop(number, None)
                 warned.discard(number)
+                refused.discard(number)
                 if self._numbers.get(key) == number:
                     self._numbers.pop(key, None)
 
@@ -182,6 +187,7 @@ def _weak(function: Any, forget: Callable[[Any], None]) -> Callable[[], Any]:
 
 
 _warned: set[int] = set()
+_refused: set[int] = set()
 _table = _Table()
 
 
@@ -239,9 +245,22 @@ def call(
         if _is_async(function):
             job.on_loop(None)
         else:
-            _threads.submit(job.on_thread)
+            _submit(job)
     except BaseException as error:
         completion.fail(_said(error))
+
+
+def _submit(job: _Job) -> None:
+    completion = job.completion
+    try:
+        _threads.submit(job.on_thread, job.number, lambda: completion.is_cancelled, job.refuse)
+    except Refused as refusal:
+        why = str(refusal)
+        if job.number in _refused:
+            job.refuse(why)
+        else:
+            # To warn is to run the user's code, and that is not for a thread of the core.
+            _threads.submit(lambda: job.refuse(why))
 
 
 def cancel(number: int) -> None:
@@ -342,10 +361,30 @@ class _Job:
         finally:
             self.completion.fail(said)
 
+    def refuse(self, why: str) -> None:
+        """It is not run, and the core goes on without it."""
+        said = f"not called: {why}"
+        try:
+            if self.number not in _refused and not self.completion.is_cancelled:
+                _refused.add(self.number)
+                warnings.warn(
+                    f"a function of the policy is not called: {self._name}: {why}\n{_HAND_ON}",
+                    FarthingWarning,
+                    stacklevel=2,
+                )
+        except BaseException:
+            pass
+        finally:
+            self.completion.fail(said)
+
+    @property
+    def _name(self) -> str:
+        return getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
+
     def _warn(self, error: BaseException, said: str) -> None:
         is_first = self.number not in _warned
         _warned.add(self.number)
-        name = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
+        name = self._name
         lines = _sayable("".join(traceback.format_exception(type(error), error, error.__traceback__)))
         _logger.log(logging.WARNING if is_first else logging.DEBUG, "%s (%s): %s", name, self.kind, lines)
         if is_first:

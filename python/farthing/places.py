@@ -135,7 +135,7 @@ def _make(
     if there is not None:
         from .upstreams import request_to
 
-        built = request_to(there, client, options.model_copy(), None)
+        built = request_to(there, client, options.model_copy(), None, [])
     else:
         prepared = _prepared(client, options.model_copy())
         if prepared is None:

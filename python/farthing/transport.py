@@ -56,7 +56,7 @@ def build(client: Any, plain: Callable[..., Any], options: Any, kwargs: dict[str
     if route is not None and route.destination is not None:
         from .upstreams import request_to
 
-        request = request_to(route.destination, client, options, None, **kwargs)
+        request = request_to(route.destination, client, options, None, notes, **kwargs)
     else:
         request = plain(options, **kwargs)
     request.extensions[EXTENSION] = {
@@ -229,7 +229,7 @@ def _plainly(
         else:
             from .upstreams import request_to
 
-            request = request_to(route.destination, client, options, None)
+            request = request_to(route.destination, client, options, None, note["notes"])
     if route is None or route.destination is None:
         return functools.partial(plain, request)
     if route.destination in keys:

@@ -39,7 +39,11 @@ Secret: TypeAlias = "str | Mapping[str, str] | Callable[[], str | Awaitable[str]
 """A key, or where it is: {"env": "NAME"}, {"file": "path"}; a function that gives it, sync or async."""
 
 _HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
-SECRET_HEADERS = re.compile(r"authorization|cookie|.*(?:api-?key|token|secret|auth)", re.ASCII)
+SECRET_HEADERS = re.compile(
+    r".*(?:(?:api|subscription|virtual|access|private)[-_]?key|authorization|auth|cookie|token|secret|password|jwt"
+    r"|session|signature)",
+    re.ASCII,
+)
 # What a call is about, and how its answer is wanted: no default could be meant for all calls.
 _NO_PARAMETERS = frozenset(
     ("model", "messages", "input", "stream", "stream_options", "extra_headers", "extra_query", "extra_body", "timeout")

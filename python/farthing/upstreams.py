@@ -296,17 +296,28 @@ def _difference(first: Route, fallback: Route) -> str:
     )
 
 
-def request_to(destination: Destination, client: Any, options: Any, key: str | None, **kwargs: Any) -> Any:
-    """The SDK's HTTP request for `options`, to an upstream of the policy."""
+def request_to(
+    destination: Destination, client: Any, options: Any, key: str | None, notes: list[str], **kwargs: Any
+) -> Any:
+    """The SDK's HTTP request for `options`, to an upstream of the policy. `notes`: for the receipt."""
     twin = destination.twin(client)
     # The client's own word on the cache holds there too; these are never sent.
     ours = {name: value for name, value in client.default_headers.items() if name.lower().startswith(PREFIX)}
     options.headers = {**ours, **destination.headers(options.headers)}
+    options.params = _no_query(options.params, destination.name, notes)
     if isinstance(options.timeout, NotGiven):
         options.timeout = client.timeout if destination.timeout is None else destination.timeout
     request = twin._build_request(options, **kwargs)
     destination.finish(request, key)
     return request
+
+
+def _no_query(given: Any, upstream: str, notes: list[str]) -> dict[str, Any]:
+    """A call's `extra_query` may hold a key under any name, so nothing of it goes to an upstream it may not be for."""
+    note = f'extra_query was left out for upstream "{upstream}"'
+    if given and note not in notes:
+        notes.append(note)
+    return {}
 
 
 _CHAT = "/chat/completions"
@@ -375,17 +386,19 @@ def _targets(
         given: dict[str, Any] = {"method": "post", "url": options.url, "json_data": {"model": fallback.model}}
         security = {"security": options.security} if hasattr(options, "security") else {}
         headers = options.headers if isinstance(options.headers, Mapping) else {}
+        params = options.params
         if there is None and route.destination is not None and not hasattr(client, "_azure_deployment"):
             # A key that comes with the call was meant for the upstream it names. (Azure clients put their own there.)
             headers = {name: value for name, value in headers.items() if not is_secret(name.lower())}
+            params = _no_query(params, DEFAULT, notes)
         copy = FinalRequestOptions.construct(
-            **given, headers=dict(headers), params=options.params, timeout=options.timeout, **security
+            **given, headers=dict(headers), params=params, timeout=options.timeout, **security
         )
         if there is None:
             request = build(copy)
             limits = limits_of(options.timeout if timed else client.timeout, None, client)
         else:
-            request = request_to(there, client, copy, keys.get(there))
+            request = request_to(there, client, copy, keys.get(there), notes)
             limits = limits_of(options.timeout, there.max_retries, client) if timed else there.limits(client)
         raw = sent_headers(request)
         name = None if there is None else there.name

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing import FarthingWarning, hooks
-from farthing.hook_threads import OwnLoop, Threads
+from farthing.hook_threads import OwnLoop, Refused, Threads
 
 NUMBERS = itertools.count(1_000_000)
 COLOUR: contextvars.ContextVar[str] = contextvars.ContextVar("colour", default="none")
@@ -490,6 +490,81 @@ def test_beyond_the_most_they_wait_in_line_and_threads_go_when_idle() -> None:
     assert (threads._running, threads._idle) == (0, 0)
     threads.submit(job)
     assert ended.acquire(timeout=10)
+
+
+def test_a_function_that_hangs_takes_no_thread_of_another() -> None:
+    release, left = threading.Event(), threading.Event()
+    threads = Threads(most=4, most_hanging=2)
+    for _ in range(3):
+        threads.submit(release.wait, 1, left.is_set)
+    threads.submit(release.wait, 1)
+    left.set()
+    with pytest.raises(Refused, match="3 runs of it go on though nobody waits"):
+        threads.submit(release.wait, 1)
+    ended = threading.Semaphore(0)
+    for _ in range(8):
+        threads.submit(ended.release, 2)
+    assert all(ended.acquire(timeout=10) for _ in range(8))
+    release.set()
+    deadline = time.monotonic() + 5
+    while threads._lines and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not threads._lines
+    threads.submit(ended.release, 1)
+    assert ended.acquire(timeout=10)
+
+
+def test_those_in_line_are_refused_only_where_nothing_moves() -> None:
+    threads = Threads(most=2, patience=0.3)
+    ended, refused = threading.Semaphore(0), []
+
+    def slow() -> None:
+        time.sleep(0.1)
+        ended.release()
+
+    for _ in range(12):
+        threads.submit(slow, 1, refuse=refused.append)
+    assert all(ended.acquire(timeout=10) for _ in range(12)) and not refused
+    release, said = threading.Event(), threading.Event()
+    for _ in range(2):
+        threads.submit(release.wait, 1)
+    threads.submit(slow, 1, refuse=lambda why: (refused.append(why), said.set()))
+    assert said.wait(10) and refused == ["2 runs of it go on, and none has ended for 0.3 seconds"]
+    release.set()
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_function_that_asks_itself_from_a_thread_of_its_own(monkeypatch: pytest.MonkeyPatch, hangs: bool) -> None:
+    """The threads that it starts have an empty context: nobody can see where they come from."""
+    monkeypatch.setattr(hooks, "_threads", Threads(most=8, most_hanging=2, patience=0.2))
+    begun, refusals = [], []
+
+    def by(one: str, other: str) -> bool:
+        begun.append(1)
+        if hangs:
+            time.sleep(0.2)
+        made: list[Completion] = []
+
+        def again() -> None:
+            made.append(start(by))
+            if hangs:
+                time.sleep(0.1)
+                made[0].is_cancelled = True
+            made[0].ended.wait(10)
+
+        thread = threading.Thread(target=again)
+        thread.start()
+        thread.join()
+        if made[0].reports and made[0].reports[0][0] == "fail":
+            refusals.append(made[0].reports[0][1])
+        return True
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert ask(by) is True
+    assert len(begun) == (4 if hangs else 8) and len(refusals) == 1 and "not called: " in refusals[0]
+    (warning,) = [one for one in caught if one.category is FarthingWarning]
+    assert "by" in str(warning.message) and "contextvars.copy_context().run" in str(warning.message)
 
 
 def test_no_job_is_lost_while_threads_come_and_go() -> None:

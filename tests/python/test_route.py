@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from conftest import Face, text
 from upstream import Reply, Seen, Upstream, answer, chat
 
 import farthing
+from farthing import FarthingWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")
 
@@ -570,6 +573,27 @@ def test_a_function_that_calls_the_client_again(face: Face, world: World) -> Non
     # Inside, no function is called: whoever is next in the row has a say, and here nobody is.
     assert tier(made) == "easy" and world.models == ["large", "small"]
     assert tier(inner[0]) == "hard" and receipt(inner[0]).notes == (INSIDE,)
+
+
+def test_a_function_that_calls_the_client_again_from_threads_of_its_own(world: World) -> None:
+    """Without the context nobody can tell that they are inside: it comes to an end nevertheless. With it, at once."""
+    face, begun = Face(False), []
+
+    def again(request: Any) -> str:
+        begun.append(request.prompt)
+        context = contextvars.copy_context() if "with" in begun[0] else contextvars.Context()
+        messages = [{"role": "user", "content": f"{request.prompt}."}]
+        with ThreadPoolExecutor(1) as executor:
+            create = clients[0].chat.completions.create
+            executor.submit(context.run, lambda: create(model="auto", messages=messages)).result()
+        return "easy"
+
+    clients = [world.client(face, again, timeout=60)]
+    assert tier(ask(face, clients[0], "with")) == "easy" and begun == ["with"] and len(world.models) == 2
+    begun.clear()
+    with pytest.warns(FarthingWarning, match=r"copy_context\(\).run"):
+        assert tier(ask(face, clients[0], "out")) == "easy"
+    assert len(begun) == 64 and len(world.models) == 2 + 65
 
 
 def test_many_functions_that_call_the_client_again_do_not_wait_for_each_other(world: World) -> None:

@@ -15,6 +15,7 @@ from ladder import (
     ERROR,
     JUDGE,
     LARGE,
+    PRICES,
     QUESTION,
     REFUSAL,
     SMALL,
@@ -428,6 +429,19 @@ def test_agreement_with_nobody(face: Face, world: World, says: Reply) -> None:
     world.says["other"] = says
     said = ask(face, world.client(face, scorer="agreement", agreement={"models": ["other"]}))
     assert not accepted(said, world) and "agreement failed" in said.reasons
+
+
+def test_agreement_with_somebody_who_cannot_be_asked(face: Face, world: World) -> None:
+    def no_key() -> str:
+        raise RuntimeError("no key today")
+
+    more = {
+        "models": {**PRICES, "other": {"input": 1, "output": 1, "upstream": "away"}},
+        "upstreams": {"away": {"base_url": world.server.url, "api_key": no_key}},
+    }
+    said = ask(face, world.client(face, scorer="agreement", agreement={"models": ["other"]}, more=more))
+    assert not accepted(said, world) and "agreement failed: nobody else was asked" in said.reasons
+    assert "structural" not in said.receipt.rungs[0].scores
 
 
 # ---- reference ----

@@ -159,7 +159,16 @@ def test_keys_that_a_call_brings_along_stay(face: Face, upstream: Upstream, othe
     assert not leaks(other, ("sk-client", "azure-client", "project-client"))
 
 
-@pytest.mark.parametrize("name", ["X-Portkey-Api-Key", "x-auth-token", "X-Client-Secret", "x-auth"])
+# fmt: off
+HEADERS = [
+    "X-Portkey-Api-Key", "x-auth-token", "X-Client-Secret", "x-auth", "Ocp-Apim-Subscription-Key",
+    "cf-aig-authorization", "X-Jwt", "X-Session", "X-Signature", "x-portkey-virtual-key", "X-Goog-Api-Key",
+    "Helicone-Auth", "set-cookie",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("name", HEADERS)
 def test_keys_in_headers_of_other_names_stay(face: Face, upstream: Upstream, other: Upstream, name: str) -> None:
     parts = policy(other, models={"test-model": {"fallback": ["fast"]}})
     made = client(face, upstream, other, policy=parts)
@@ -168,6 +177,38 @@ def test_keys_in_headers_of_other_names_stay(face: Face, upstream: Upstream, oth
         chat(face, made, model=model, extra_headers={name: "sk-client"}, seed=1)
     assert upstream.seen[0].headers[name.lower()] == "sk-client"
     assert other.calls == 2 and not leaks(other, ("sk-client",))
+
+
+def test_keys_in_the_query_stay(face: Face, upstream: Upstream, other: Upstream) -> None:
+    parts = policy(other, models={"test-model": {"fallback": ["fast"]}})
+    made = client(face, upstream, other, policy=parts)
+    upstream.script = lambda seen, number: Reply(503, {"error": {"message": "no"}})
+    for model in ("fast", "test-model"):
+        said = face.chat(made, model=model, extra_query={"key": "sk-client"}, seed=1)
+        noted = farthing.receipt(said)
+        assert noted is not None and noted.notes[0] == 'extra_query was left out for upstream "other"'
+    assert "key=sk-client" in upstream.seen[0].path
+    assert other.calls == 2 and not leaks(other, ("sk-client",)) and "?" not in other.seen[0].path
+
+
+@pytest.mark.parametrize("tier", ["fast", "test-model"])
+def test_keys_in_the_query_of_a_routed_call_stay(face: Face, upstream: Upstream, other: Upstream, tier: str) -> None:
+    route = {"models": ["auto"], "tiers": {"one": "fast", "two": "test-model"}, "by": lambda request: named[tier]}
+    named = {"fast": "one", "test-model": "two"}
+    made = client(face, upstream, other, policy=policy(other, route=route))
+    face.chat(made, model="auto", extra_query={"key": "sk-client"})
+    asked = other if tier == "fast" else upstream
+    assert asked.calls == 1 and not leaks(other, ("sk-client",))
+    assert tier == "fast" or "key=sk-client" in upstream.seen[0].path
+
+
+def test_a_query_for_an_upstream_does_not_go_back_to_the_clients_own(
+    face: Face, upstream: Upstream, other: Upstream
+) -> None:
+    aliases = {"fast": {"model": "real-model", "upstream": "other", "fallback": ["test-model"]}}
+    other.script = lambda seen, number: Reply(503, {"error": {"message": "no"}})
+    chat(face, client(face, upstream, other, policy=policy(other, aliases=aliases)), extra_query={"key": "sk-call"})
+    assert upstream.calls == 1 and not leaks(upstream, ("sk-call",))
 
 
 def test_a_key_for_an_upstream_does_not_go_back_to_the_clients_own(

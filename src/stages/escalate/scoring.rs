@@ -185,7 +185,8 @@ impl Scoring<'_> {
             }
         }
         match (count, heard.len()) {
-            (0, _) => return Ok(None),
+            // Without a second opinion there is none to agree with, and form alone is not what was asked for.
+            (0, _) => return Err("nobody else was asked".to_owned()),
             (_, 0) => return Err("no other answer came".to_owned()),
             _ => {}
         }
