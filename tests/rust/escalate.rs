@@ -99,6 +99,7 @@ fn confidence_takes_what_servers_write() {
     let sure = logprob::confidence(&[token("a", 0.9, &[("a", 0.9), ("b", 0.1)]), token("b", 0.4, &[])]).unwrap();
     assert!((sure.mean - 0.6).abs() < 1e-9 && (sure.minimum - 0.4).abs() < 1e-9);
     assert!((sure.margin - 0.4).abs() < 1e-9, "{sure:?}");
+    assert_eq!(sure.to_string(), "logprobs: minimum 0.400, margin 0.400");
     for odd in [f64::NEG_INFINITY, -9999.0, 0.01] {
         let tokens = [TokenProbability { logprob: odd, top: vec![(String::new(), odd)], token: String::new() }];
         let confidence = logprob::confidence(&tokens).unwrap();

@@ -299,7 +299,7 @@ impl Climb<'_> {
     fn lacks_logprobs(&self, tier: &Tier, what: &str) {
         let place = (Arc::clone(&tier.target.url), Arc::<str>::from(tier.model()));
         if self.stage.without_logprobs.remember(place) {
-            self.note(format!("{} {what}: it is judged by the other scorers", tier.name()));
+            self.note(format!("{} {what}: it is judged without them", tier.name()));
         }
     }
 

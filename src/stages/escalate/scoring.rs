@@ -90,11 +90,12 @@ impl Scoring<'_> {
             Scorer::Structural => Ok(Some(self.structural(judged))),
             Scorer::Logprob => {
                 let confidences = self.answer.choices.iter().filter_map(|choice| logprob::confidence(&choice.tokens));
-                let least = confidences.map(|one| logprob::score(&one)).min_by(f64::total_cmp);
-                if least.is_none() {
-                    judged.reasons.push("no logprobs came".into());
-                }
-                Ok(least)
+                let least = confidences.min_by(|one, other| logprob::score(one).total_cmp(&logprob::score(other)));
+                judged.reasons.push(match &least {
+                    Some(least) => least.to_string().into(),
+                    None => "no logprobs came".into(),
+                });
+                Ok(least.map(|least| logprob::score(&least)))
             }
             Scorer::Reference => {
                 let reference = self.cx.wishes.as_ref().and_then(|wishes| wishes.reference.as_deref());
