@@ -206,6 +206,12 @@ class Classifier(_Portable):
     head: int = field(default=1500, metadata=check(_characters))
     tail: int = field(default=500, metadata=check(_characters))
 
+    @classmethod
+    def agree(cls, values: Mapping[str, Any], key: str) -> None:
+        if values.get("head") == 0 and values.get("tail") == 0:
+            hint = f"{dotted(key, 'head')} = 1500, {dotted(key, 'tail')} = 500"
+            raise Bad(f"{dotted(key, 'head')} and {dotted(key, 'tail')} leave nothing of the prompt", "0", hint)
+
     if TYPE_CHECKING:
 
         def __init__(

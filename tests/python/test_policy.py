@@ -331,6 +331,8 @@ NO_ROUTES: list[tuple[Any, str, str]] = [
     ({"llm": {"model": "m", "examples": ["p"]}}, "route.llm.examples must be a list of pairs", ""),
     ({"llm": {"model": "m", "format": "xml"}}, "route.llm.format must be one of auto, letter, schema, text: 'xml'", ""),
     ({"llm": {"model": "m", "head": -1}}, "route.llm.head must be a number of characters", ""),
+    ({"llm": {"model": "m", "head": 0, "tail": 0}}, "route.llm.head and route.llm.tail leave nothing of the prompt: 0",
+     "route.llm.head = 1500"),
     ({"affinity": "sticky"}, "route.affinity must be one of stay, rise, off: 'sticky'", 'did you mean "stay"?'),
     ({"affinity_ttl": 0}, "route.affinity_ttl must be more than 0 seconds", '"30m"'),
     ({"timeout": "soon"}, "route.timeout must be more than 0 seconds", '"30m"'),
