@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import checks
 from .checks import Bad, one_of, shown
 from .parts import check, dotted, or_none, part
-from .route_policy import name, not_asked, probability, rising, some_names
+from .route_policy import name, probability, rising, some_names
 from .upstream_policy import _Portable
 
 __all__ = ["SCORERS", "Agreement", "Escalate", "Judge"]
@@ -232,11 +232,6 @@ class Escalate(_Portable):
     @classmethod
     def agree(cls, values: Mapping[str, Any], key: str) -> None:
         ladder, thresholds = values.get("ladder", ()), values.get("thresholds")
-        judge, agreement = values.get("judge"), values.get("agreement")
-        others = [(dotted(key, "ladder"), rung) for rung in ladder]
-        others += [] if judge is None else [(f"{dotted(key, 'judge')}.model", judge.model)]
-        others += [] if agreement is None else [(f"{dotted(key, 'agreement')}.models", one) for one in agreement.models]
-        not_asked(values.get("models", ()), others)
         if thresholds is not None and len(thresholds) not in (1, len(ladder) - 1):
             hint = f"{len(ladder)} rungs need {len(ladder) - 1}: one for each but the last, or one for all"
             raise Bad(f"{dotted(key, 'thresholds')} has {len(thresholds)} numbers", hint=hint)

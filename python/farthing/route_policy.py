@@ -49,17 +49,6 @@ def some_names(value: object, key: str) -> tuple[str, ...]:
     return found
 
 
-def not_asked(models: Iterable[str], others: Iterable[tuple[str, str]]) -> None:
-    """Raises Bad where another model, given with its key, is one of the names that calls use: it would be both what is
-    to be chosen and what is chosen."""
-    for key, model in others:
-        if model in models:
-            hint = (
-                'a name that is no model\'s, say models = ["auto"], keeps the two apart; the application asks for that'
-            )
-            raise Bad(f"{key} is one of the models that this is for", model, hint)
-
-
 def _tiers(value: object, key: str) -> Mapping[str, str]:
     rows = {text(n, f"a name in {key}"): name(m, dotted(key, n)) for n, m in table(value, key).items()}
     if not rows:
@@ -280,10 +269,6 @@ class Route(_Portable):
     @classmethod
     def agree(cls, values: Mapping[str, Any], key: str) -> None:
         tiers = values.get("tiers", {})
-        llm = values.get("llm")
-        others = [(_at(key, dotted("tiers", tier)), model) for tier, model in tiers.items()]
-        others += [] if llm is None else [(_at(key, "llm.model"), llm.model)]
-        not_asked(values.get("models", ()), others)
         places = [(values.get("default"), "default")]
         places += [(row["tier"], f"rules.when[{at}].tier") for at, row in enumerate(_of(values, "rules", "when"))]
         places += [(label, "llm.labels") for label in _of(values, "llm", "labels")]
