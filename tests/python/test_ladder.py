@@ -1229,4 +1229,7 @@ def test_a_stream_that_nobody_reads(face: Face, world: World) -> None:
     else:
         client.chat.completions.create(**arguments).close()
     assert client.savings().spent == SMALL
-    assert ask(face, client).receipt.hit and world.models == ["small"]
+    # Whoever leaves at once may be gone before the answer is stored; then it is asked for again.
+    said = ask(face, client)
+    assert said.text == good("small") and world.models == ["small"] * (1 if said.receipt.hit else 2)
+    balances(client, world)
