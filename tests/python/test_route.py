@@ -21,7 +21,7 @@ from upstream import Reply, Seen, Upstream, answer, chat
 import farthing
 from farthing import FarthingWarning
 
-pytestmark = pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")]
 
 ERROR = {"error": {"message": "no", "type": "kind", "param": None, "code": "why"}}
 PRICES = {
