@@ -122,6 +122,12 @@ impl RouteStage {
         self.tiers.iter().enumerate().map(check).collect()
     }
 
+    /// The names of the tiers that can serve.
+    fn free(&self, out: &[Option<String>]) -> Vec<String> {
+        let free = self.tiers.iter().zip(out).filter(|(_, why)| why.is_none());
+        free.map(|(tier, _)| tier.name.to_string()).collect()
+    }
+
     /// The tier to take in the place of one that cannot serve: the next dearer one, else the next cheaper one.
     fn next_to(&self, chosen: usize, out: &[Option<String>]) -> Option<usize> {
         let free = |at: &usize| out.get(*at).is_some_and(Option::is_none);
@@ -317,13 +323,5 @@ impl Stage for RouteStage {
         let response = self.remember(&request, &question, &thread, self.answered(cx).unwrap_or(tier), response);
         let dearest = self.tiers.last().map(|tier| tier.model.as_str()).unwrap_or_default();
         Ok(Counterfactual::new(NAME, cx, &self.prices, choices, dearest).watch(response))
-    }
-}
-
-impl RouteStage {
-    /// The names of the tiers that can serve.
-    fn free(&self, out: &[Option<String>]) -> Vec<String> {
-        let free = self.tiers.iter().zip(out).filter(|(_, why)| why.is_none());
-        free.map(|(tier, _)| tier.name.to_string()).collect()
     }
 }

@@ -8,7 +8,7 @@ use super::buffered::Buffered;
 use super::confidence::with_logprobs;
 use super::ladder::Scorer;
 use super::learning;
-use super::scoring::{Judged, Scoring};
+use super::scoring::{Judged, Scoring, text};
 use super::{EscalateStage, NAME};
 use crate::budget::bound::bound;
 use crate::context::Context;
@@ -366,7 +366,8 @@ impl Climb<'_> {
         let shadows: Vec<_> = drafts.into_iter().map(|draft| self.shadow(draft)).collect();
         let (endpoint, receipt) = (self.request.endpoint, Arc::clone(&self.cx.receipt));
         at_end(response, move |whole| {
-            let answer = learning::text_of(endpoint, whole).map(|text| (text, receipt.read(|facts| facts.cost)));
+            let answer =
+                whole.and_then(|body| text(endpoint, body)).map(|text| (text, receipt.read(|facts| facts.cost)));
             for shadow in shadows {
                 learning::keep_rejected(shadow, answer.clone());
             }

@@ -10,7 +10,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -214,9 +213,4 @@ fn hash(question: &Question) -> [u8; 32] {
 fn milliseconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     i64::try_from(since).unwrap_or(i64::MAX)
-}
-
-/// The text of an answer that came whole.
-pub fn text_of(endpoint: Endpoint, whole: Option<&Bytes>) -> Option<String> {
-    whole.and_then(|body| text(endpoint, body))
 }
