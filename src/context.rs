@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::budget::Budgets;
 use crate::hooks::Hooks;
 use crate::ledger::{Books, Money, Purpose};
 use crate::patience::{Limits, Patience};
@@ -91,9 +92,9 @@ impl Drop for Running {
 pub struct Wishes {
     /// A good answer, to compare with.
     pub reference: Option<String>,
-    /// After it, no further model is asked.
+    /// After it, nobody is asked or waited for.
     pub deadline: Option<Duration>,
-    /// Beyond it, no further model is asked.
+    /// Whatever may cost more than is left of it is not asked.
     pub max_cost: Option<Money>,
 }
 
@@ -107,6 +108,8 @@ pub struct Context {
     pub plan: Option<Arc<Plan>>,
     /// The model that a stage chose for the call; None = the request's own.
     pub tier: Option<Arc<Tier>>,
+    /// What the call may cost in all; None = nothing is said of it.
+    pub max_cost: Option<Arc<Budgets>>,
     /// What the attempts are for; who pays is the same, but it stands elsewhere in the books.
     pub purpose: Purpose,
     pub limits: Limits,

@@ -64,8 +64,8 @@ class Options:
         tag: a name for the bill and for `client.cache.invalidate(tag=...)`.
         sample: part of the cache key: equal requests with different samples get answers of their own.
         reference: a known good answer, for the scorers of `[escalate]`.
-        deadline: seconds after which no further model of the ladder is asked.
-        max_cost: USD, decimal text; a further model that may cost more is not asked.
+        deadline: seconds that a call on the ladder has in all.
+        max_cost: USD that it may cost in all, decimal text.
     """
 
     mode: Mode | None = None
@@ -141,9 +141,10 @@ class options:
         tag: 1 to 128 printable characters; None = as outside.
         sample: a whole number (64 bits) or 1 to 128 printable characters; None = as outside. 3 and "3" are two samples.
         reference: a known good answer, for the scorers of `[escalate]` (pytest evaluations); None = as outside.
-        deadline: seconds, > 0, or a text; after it no further model of the ladder is asked, and the best draft so
-            far is the answer; None = as outside.
-        max_cost: USD; a further model that may cost more than what is left is not asked; None = as outside.
+        deadline: seconds, > 0, or a text, for a call on the ladder in all; then the best draft so far is the answer, or
+            `openai.APITimeoutError` is raised; None = as outside.
+        max_cost: USD for a call on the ladder in all; what may cost more than is left is not asked. The best draft so
+            far is the answer, or `BudgetExceeded` is raised; None = as outside.
 
     Raises:
         OptionsError: a value that is not one of these; a generator function or a class to decorate.

@@ -4,7 +4,7 @@
     └── FarthingError
         ├── PolicyError          (+ ValueError)   a policy, or its TOML file, that cannot be taken
         ├── OptionsError         (+ ValueError)   a value in `farthing.options(...)` or in an x-farthing-* header
-        ├── BudgetExceeded                        a call that a budget has no room for; it did not leave
+        ├── BudgetExceeded                        a call that a budget, or its own limit, has no room for; it did not leave
         ├── CacheError                            the cache could not do what was asked of it by name
         ├── DataError            (+ ValueError)   a file of outcomes that cannot be evaluated
         ├── LocalModelsError                      `farthing local` and the demo: weights, server, set-up
@@ -52,10 +52,11 @@ class OptionsError(FarthingError, ValueError):
 
 
 class BudgetExceeded(FarthingError):
-    """A call that a budget of the policy has no room for, or cannot bound. It did not leave, and cost nothing.
+    """An attempt that a budget of the policy, or the call's `max_cost`, has no room for, or cannot bound. It did not
+    leave, and cost nothing.
 
     Attributes:
-        budget: the name of the budget.
+        budget: the name of the budget; "max_cost" for the limit of one call.
         subject: whose part of it is meant: "tag=faq", "day=2026-11-26"; empty for a budget that is one for all.
         limit, spent, reserved: USD.
         unknown: USD that attempts may have cost whose cost nobody told.

@@ -80,6 +80,11 @@ impl Keeper {
         Self { state: Mutex::new(State { strict, ..State::default() }), file }
     }
 
+    /// An account of this process starts with what was spent before.
+    pub fn begin_with(&self, account: &Account, spent: Money) {
+        self.lock().purse.set(account, Sums { spent, ..Sums::default() });
+    }
+
     /// Reserves in all accounts, or in none. The inner error says which one has no room.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ impl fmt::Display for Blocked {
             (Some(Unknown::Prompt(what)), _) => write!(
                 f,
                 "the budget \"{budget}\"{of} blocks a call whose cost nobody can bound: {what} ({books})\n\
-                 hint: action = \"warn\" lets it pass and books what it cost"
+                 hint: a budget with action = \"warn\" lets it pass and books what it cost; so does a call without max_cost"
             ),
             (None, cost) => write!(
                 f,
@@ -132,6 +132,22 @@ pub struct Reservation {
 impl Budgets {
     pub fn new(rules: Vec<Rule>, prices: Arc<PriceTable>, keeper: Arc<Keeper>) -> Self {
         Self { rules, prices, keeper }
+    }
+
+    /// The one budget of one call. `spent`: what it has cost by now.
+    pub fn of_call(most: Money, spent: Money, prices: Arc<PriceTable>) -> Self {
+        let rule = Rule {
+            name: "max_cost".into(),
+            limit: most,
+            per: Vec::new(),
+            tag: None,
+            model: None,
+            action: Action::Block,
+            warn_at: None,
+        };
+        let keeper = Keeper::new(None, false);
+        keeper.begin_with(&Account::new(Arc::clone(&rule.name), &[], None, false), spent);
+        Self::new(vec![rule], prices, Arc::new(keeper))
     }
 
     /// Where the sums are; what takes the place of these budgets goes on with them.

@@ -135,6 +135,7 @@ impl Call {
             sender,
             plan,
             tier: None,
+            max_cost: None,
             purpose: Purpose::default(),
             limits: Limits {
                 connect: time("connect")?,

@@ -86,6 +86,7 @@ impl Miss {
             sender: Arc::clone(&state().http) as Arc<dyn Sender>,
             plan,
             tier: None,
+            max_cost: None,
             purpose: Purpose::default(),
             limits,
             patience: Arc::new(Patience::default()),

@@ -7,25 +7,27 @@
 mod buffered;
 mod climb;
 mod confidence;
+mod deadline;
 pub mod ladder;
 pub mod learning;
 pub mod scoring;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 
 use self::climb::Climb;
 use self::confidence::Without;
+use self::deadline::Deadline;
 use self::ladder::Ladder;
 use super::counterfactual::Counterfactual;
+use crate::budget::Budgets;
 use crate::context::Context;
 use crate::effects::has_effects;
 use crate::error::Result;
 use crate::exchange::{Endpoint, Request, Response};
 use crate::labels::Labels;
-use crate::ledger::{PriceTable, Purpose};
+use crate::ledger::{Money, PriceTable, Purpose};
 use crate::pipeline::{Next, Stage};
 use crate::question::Question;
 use crate::route::gates::Needs;
@@ -43,6 +45,13 @@ pub struct EscalateStage {
 impl EscalateStage {
     pub fn new(ladder: Ladder, prices: Arc<PriceTable>, labels: Arc<Labels>) -> Self {
         Self { ladder: Arc::new(ladder), prices, labels, without_logprobs: Without::default() }
+    }
+
+    /// The same call, with no more to spend than this; what a classifier of the stage before cost is part of it.
+    fn limited(&self, cx: &Context, most: Money) -> Context {
+        let spent = cx.receipt.read(|facts| facts.attempts.iter().filter_map(|attempt| attempt.cost).sum());
+        let limit = Budgets::of_call(most, spent, Arc::clone(&self.prices));
+        Context { max_cost: Some(Arc::new(limit)), ..cx.clone() }
     }
 
     /// Where a call enters the ladder; None = it is not for it.
@@ -77,17 +86,28 @@ impl Stage for EscalateStage {
         let Some(choices) = choices.filter(|_| matches!(cx.purpose, Purpose::Answer)) else {
             return next.run(cx, request).await;
         };
+        let wishes = cx.wishes.as_ref();
+        let deadline = Deadline::after(wishes.and_then(|wishes| wishes.deadline).or(self.ladder.deadline));
+        let limited;
+        let cx = match wishes.and_then(|wishes| wishes.max_cost).or(self.ladder.max_cost) {
+            None => cx,
+            Some(most) => {
+                limited = self.limited(cx, most);
+                &limited
+            }
+        };
         if !matches!(request.endpoint, Endpoint::Chat | Endpoint::Responses) {
             let last = self.ladder.rungs.last().and_then(|rung| choices.tier(&rung.name));
             let tier = cx.tier.clone().or_else(|| last.map(Arc::clone));
-            return next.run(&Context { tier, ..cx.clone() }, request).await;
+            let cx = Context { tier, ..cx.clone() };
+            return deadline.answer(request.endpoint, next.run(&cx, request)).await;
         }
-        let Some(start) = self.start(cx, &request) else { return next.run(cx, request).await };
-        let wishes = cx.wishes.as_ref();
+        let Some(start) = self.start(cx, &request) else {
+            return deadline.answer(request.endpoint, next.run(cx, request)).await;
+        };
         let counts = self.ladder.rungs.iter().any(|rung| rung.capabilities.context.is_some());
         let question = Question::read(&request);
         let needs = Needs::of(&request, &question, counts);
-        let deadline = wishes.and_then(|wishes| wishes.deadline).or(self.ladder.deadline);
         let climb = Climb {
             stage: self,
             cx,
@@ -96,8 +116,7 @@ impl Stage for EscalateStage {
             choices,
             question,
             needs,
-            until: deadline.map(|deadline| Instant::now() + deadline),
-            max_cost: wishes.and_then(|wishes| wishes.max_cost).or(self.ladder.max_cost),
+            deadline,
             best: None,
             rejected: Vec::new(),
         };

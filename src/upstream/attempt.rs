@@ -21,12 +21,12 @@ pub struct Running {
     started: Instant,
     open: bool,
     /// What it holds of its budgets. Dropped, it counts as spent: nobody knows whether it was billed.
-    reservation: Option<Reservation>,
+    reservations: Vec<Reservation>,
 }
 
 impl Running {
     /// `upstream`: the name that the policy knows it by.
-    pub fn start(cx: &Context, request: &Request, upstream: &Arc<str>, reservation: Option<Reservation>) -> Self {
+    pub fn start(cx: &Context, request: &Request, upstream: &Arc<str>, reservations: Vec<Reservation>) -> Self {
         let mut attempt = Attempt::new(Arc::clone(upstream), request.model().unwrap_or_default().into());
         if let Purpose::Own(stage) = cx.purpose {
             attempt.stage = Some(stage);
@@ -36,7 +36,7 @@ impl Running {
             index = facts.attempts.len();
             facts.attempts.push(attempt);
         });
-        Self { cx: cx.clone(), index, started: Instant::now(), open: true, reservation }
+        Self { cx: cx.clone(), index, started: Instant::now(), open: true, reservations }
     }
 
     pub fn cx(&self) -> &Context {
@@ -99,7 +99,7 @@ impl Running {
     }
 
     fn book(mut self, ending: Ending, model: Arc<str>, usage: Usage, cost: Option<Money>) {
-        if let Some(reservation) = self.reservation.take() {
+        for reservation in self.reservations.drain(..) {
             reservation.settle(cost);
         }
         self.close(|attempt| {
@@ -130,7 +130,7 @@ impl Running {
     }
 
     fn release(&mut self) {
-        if let Some(reservation) = self.reservation.take() {
+        for reservation in self.reservations.drain(..) {
             reservation.release();
         }
     }

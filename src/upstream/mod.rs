@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::budget::{Admission, Budgets, Names, Place};
+use crate::budget::{Admission, Budgets, Names, Place, Reservation};
 use crate::context::Context;
 use crate::error::{Error, Phase, Result};
 use crate::exchange::{Body, Request, Response};
@@ -145,8 +145,8 @@ impl Upstream {
                 Err(error) => return Ended::failed(error),
             };
             cx.patience.touch();
-            let mut reservation = None;
-            if let Some(budgets) = &self.budgets {
+            let mut reservations = Vec::new();
+            for budgets in self.budgets.iter().chain(&cx.max_cost) {
                 let admitted = match budgets.admit(cx, asked.clone(), &mut names, |name| way.place(cx, name)) {
                     Ok(Admission::Leaves(admitted)) => admitted,
                     Ok(Admission::Goes(name)) => {
@@ -154,9 +154,13 @@ impl Upstream {
                         drop(slot);
                         return Box::pin(self.divert(cx, request, way, &name, names.before)).await;
                     }
-                    Err(error) => return Ended::failed(error),
+                    Err(error) => {
+                        // It does not leave: what other budgets hold for it is free again.
+                        reservations.into_iter().for_each(Reservation::release);
+                        return Ended::failed(error);
+                    }
                 };
-                reservation = admitted.reservation;
+                reservations.extend(admitted.reservation);
                 if admitted.is_substitute {
                     is_substitute = true;
                     asked = admitted.request;
@@ -164,7 +168,7 @@ impl Upstream {
                 }
             }
             let began = Instant::now();
-            let running = Running::start(cx, &sent, name, reservation);
+            let running = Running::start(cx, &sent, name, reservations);
             let connect = cx.patience.connect();
             let outgoing = Outgoing {
                 url: &sent.url,

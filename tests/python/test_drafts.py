@@ -113,7 +113,7 @@ def test_a_draft_that_fails_is_paid_for(face: Face, world: World, kind: str) -> 
 
 
 def test_agreement_is_not_asked_beyond_the_limit_of_money(face: Face, world: World) -> None:
-    client = world.client(face, scorer="agreement", agreement={"models": [], "samples": 20}, max_cost="0.00002")
+    client = world.client(face, scorer="agreement", agreement={"models": [], "samples": 20}, max_cost="0.00011")
     said = ask(face, client, max_tokens=3)
     assert world.models == ["small"] and said.rungs == [("small", True)]
     assert said.receipt.cost == SMALL

@@ -217,23 +217,96 @@ def test_a_deadline(face: Face, world: World, gate: threading.Event, place: str,
 
 def test_a_deadline_that_is_over_before_the_next_is_asked(face: Face, world: World) -> None:
     def slow(draft: farthing.Draft) -> float:
-        threading.Event().wait(0.05)
+        threading.Event().wait(0.8)
         return 0.1
 
-    said = ask(face, world.client(face, scorer=slow, deadline=0.001))
+    said = ask(face, world.client(face, scorer=slow, deadline=0.5, timeout=60))
     assert said.text == good("small") and world.models == ["small"] and "deadline" in notes(said)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", ["policy", "options", "header"])
+@pytest.mark.parametrize("http", ["rust", "sdk"])
+def test_a_deadline_before_there_is_a_draft(
+    face: Face,
+    world: World,
+    gate: threading.Event,
+    place: str,
+    way: str,
+    http: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FARTHING_HTTP", http)
+    world.says["small"] = held(gate, good("small"))
+    client = world.client(face, **({"deadline": "200ms"} if place == "policy" else {}), options={"max_retries": 2})
+    headers = {"extra_headers": {"x-farthing-deadline": "200ms"}} if place == "header" else {}
+    with farthing.options(deadline=0.2) if place == "options" else contextlib.nullcontext():
+        with pytest.raises(openai.APITimeoutError):
+            ask(face, client, way=way, **headers)
+    # Once: a time that is over is over for another attempt as well.
+    assert world.models == ["small"]
+    gate.set()
+    with farthing.options(deadline=60):
+        assert ask(face, client, way=way).text == good("small")
+
+
+def test_a_deadline_that_no_failed_draft_outlasts(face: Face, world: World) -> None:
+    world.says["small"] = Reply(500, ERROR, delay=0.3)
+    with pytest.raises(openai.APITimeoutError):
+        ask(face, world.client(face, deadline=0.2))
+    assert "large" not in world.models
+
+
+@pytest.mark.parametrize("way", ["streamed", "responses, streamed"])
+@pytest.mark.parametrize("has_draft", [True, False])
+def test_the_first_token_of_the_last_rung_is_in_time_or_not(
+    face: Face, world: World, gate: threading.Event, has_draft: bool, way: str
+) -> None:
+    def stalls(seen: Seen, number: int) -> Reply:
+        whole = answer(seen, good("large"))
+
+        def pieces() -> Iterator[bytes]:
+            gate.wait(30)
+            yield from whole.pieces or ()
+
+        return replace(whole, pieces=pieces())
+
+    world.says |= {"small": REFUSAL if has_draft else Reply(500, ERROR), "large": stalls}
+    client = world.client(face, deadline=0.3)
+    if has_draft:
+        assert ask(face, client, way=way).text == REFUSAL
+        return
+    with pytest.raises(openai.APITimeoutError):
+        ask(face, client, way=way)
+
+
+@pytest.mark.parametrize("way", ["streamed", "responses, streamed"])
+def test_a_stream_that_began_in_time_may_go_on(face: Face, world: World, way: str) -> None:
+    def slow(seen: Seen, number: int) -> Reply:
+        whole = answer(seen, good("large"))
+
+        def pieces() -> Iterator[bytes]:
+            for number, piece in enumerate(whole.pieces or ()):
+                if number == 5:
+                    threading.Event().wait(0.6)
+                yield piece
+
+        return replace(whole, pieces=pieces())
+
+    world.says |= {"small": REFUSAL, "large": slow}
+    assert ask(face, world.client(face, deadline=0.4), way=way).text == good("large")
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("place", ["policy", "options", "header"])
 def test_a_limit_of_money(face: Face, world: World, place: str, way: str) -> None:
     world.says["small"] = REFUSAL
-    client = world.client(face, **({"max_cost": "0.0001"} if place == "policy" else {}))
+    client = world.client(face, **({"max_cost": "0.0005"} if place == "policy" else {}))
     more: dict[str, Any] = limit(way)
     if place == "header":
-        more["extra_headers"] = {"x-farthing-max-cost": "0.0001"}
+        more["extra_headers"] = {"x-farthing-max-cost": "0.0005"}
     for _ in range(2):
-        with farthing.options(max_cost="0.0001") if place == "options" else contextlib.nullcontext():
+        with farthing.options(max_cost="0.0005") if place == "options" else contextlib.nullcontext():
             said = ask(face, client, way=way, **more)
         assert said.text == REFUSAL and said.receipt.outcome == "miss" and "max_cost" in notes(said)
     assert world.models == ["small", "small"] and client.savings().spent == 2 * SMALL
@@ -244,14 +317,77 @@ def test_a_limit_of_money(face: Face, world: World, place: str, way: str) -> Non
 
 def test_a_limit_of_money_where_nobody_knows_what_it_may_cost(face: Face, world: World) -> None:
     world.says["small"] = REFUSAL
-    said = ask(face, world.client(face, max_cost="1"))
-    assert said.text == REFUSAL and world.models == ["small"] and "max_cost" in notes(said)
+    client = world.client(face, max_cost="1")
+    # Without a limit on its length, no answer can be bounded: neither the first draft nor any other.
+    with pytest.raises(BudgetExceeded, match="max_cost.*longest answer is unknown: small") as caught:
+        ask(face, client)
+    assert not world.models and (caught.value.budget, caught.value.limit) == ("max_cost", 1)
+    models = {name: {**price, **({} if name == "large" else {"max_output": 100})} for name, price in PRICES.items()}
+    said = ask(face, world.client(face, max_cost="1", more={"models": models}))
+    assert said.text == REFUSAL and world.models == ["small"] and "large" in notes(said) and "max_cost" in notes(said)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", ["policy", "options", "header"])
+def test_a_first_draft_beyond_the_limit_of_money(face: Face, world: World, place: str, way: str) -> None:
+    client = world.client(face, **({"max_cost": "0.0005"} if place == "policy" else {}))
+    more: dict[str, Any] = limit(way, 1000)
+    if place == "header":
+        more["extra_headers"] = {"x-farthing-max-cost": "0.0005"}
+    with farthing.options(max_cost="0.0005") if place == "options" else contextlib.nullcontext():
+        with pytest.raises(BudgetExceeded, match="max_cost"):
+            ask(face, client, way=way, **more)
+    assert not world.models and client.savings().spent == 0 and client.savings().escalations == 0
+    assert ask(face, client, way=way, **limit(way, 2)).text == good("small")
+
+
+def test_what_was_not_answered_counts_against_the_limit_of_money(face: Face, world: World) -> None:
+    world.says["small"] = Reply(cut_before=True)
+    client = world.client(face, max_cost="0.0002", options={"max_retries": 5})
+    # Each attempt may have been billed: 0.000118 at most, whatever became of it.
+    with pytest.raises(BudgetExceeded):
+        ask(face, client, **LIMIT)
+    assert world.models == ["small"]
+
+
+def test_a_judge_has_to_fit_in_the_limit_of_money(face: Face, world: World) -> None:
+    client = world.client(face, scorer="judge", judge={"model": "judge"}, max_cost="0.0002")
+    said = ask(face, client, **LIMIT)
+    assert said.text == good("small") and world.models == ["small"]
+    assert "max_cost" in "; ".join(said.receipt.rungs[0].reasons)
+
+
+def test_a_limit_of_money_where_route_chose_no_rung(face: Face, world: World) -> None:
+    route = {"models": ["auto"], "tiers": {"easy": "other", "hard": "large"}, "default": "easy", "by": lambda _: "easy"}
+    client = world.client(face, max_cost="0.0005", deadline=0.3, more={"route": route})
+    with pytest.raises(BudgetExceeded):
+        ask(face, client, max_tokens=1000)
+    assert not world.models
+    world.says["other"] = Reply(delay=30)
+    with pytest.raises(openai.APITimeoutError):
+        ask(face, client, max_tokens=2)
+
+
+def test_a_shadow_is_no_part_of_what_the_call_may_cost(face: Face, world: World) -> None:
+    client = world.client(face, max_cost="0.0005", shadow=1.0)
+    assert ask(face, client, **LIMIT).text == good("small")
+    comes(face, lambda: client.savings().shadowed)
+    assert world.models == ["small", "large"]
+
+
+def test_a_limit_of_money_beside_a_budget(face: Face, world: World) -> None:
+    world.says["small"] = REFUSAL
+    client = world.client(face, max_cost="0.0005", more={"budget": [{"limit": 1}]})
+    assert ask(face, client, **LIMIT).text == REFUSAL
+    # What did not leave holds nothing.
+    (line,) = client.budget()
+    assert (line.spent, line.reserved, line.unknown) == (SMALL, 0, 0)
 
 
 def test_what_is_said_for_a_call_does_not_hold_for_the_next(face: Face, world: World) -> None:
     world.says["small"] = REFUSAL
     client = world.client(face)
-    with farthing.options(max_cost="0.0001"):
+    with farthing.options(max_cost="0.0005"):
         ask(face, client, **LIMIT)
     assert ask(face, client, **LIMIT).text == good("large")
 
@@ -892,7 +1028,7 @@ def test_a_fallback_of_the_last_rung(face: Face, world: World, way: str) -> None
 @pytest.mark.parametrize("way", WAYS)
 def test_a_budget_of_the_dear_rung(face: Face, world: World, way: str) -> None:
     world.says["small"] = REFUSAL
-    budget = {"limit": "0.0001", "model": "large", "name": f"dear-{id(world)}-{way}"}
+    budget = {"limit": "0.0005", "model": "large", "name": f"dear-{id(world)}-{way}"}
     client = world.client(face, more={"budgets": [budget]})
     said = ask(face, client, way=way, **limit(way))
     assert said.text == REFUSAL and said.rungs == [("small", True)] and "budget" in notes(said)
@@ -1122,9 +1258,9 @@ def test_a_price_that_nobody_knows(face: Face, world: World) -> None:
     assert said.text == good("large")
     assert (said.receipt.cost, said.receipt.overhead, said.receipt.saved) == (None, None, None)
     assert client.savings().spent == LARGE and client.savings().unknown_prices
-    # A limit of money cannot be kept where nobody knows what is spent: it is no error.
-    with farthing.options(max_cost="1"):
-        assert ask(face, client, QUESTION + " Please.", **LIMIT).text in (REFUSAL, good("large"))
+    # A limit of money cannot be kept where nobody knows what is spent.
+    with farthing.options(max_cost="1"), pytest.raises(BudgetExceeded, match="price is unknown: small"):
+        ask(face, client, QUESTION + " Please.", **LIMIT)
 
 
 def test_a_tag_has_what_its_drafts_cost(face: Face, world: World) -> None:

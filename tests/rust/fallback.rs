@@ -359,6 +359,7 @@ impl Scene {
             sender: Arc::clone(&self.world) as Arc<dyn Sender>,
             plan: Some(Arc::clone(&self.plan)),
             tier: None,
+            max_cost: None,
             purpose: Purpose::default(),
             limits: Limits { connect: None, read: None, write: None, max_retries: retries },
             patience: Arc::new(Patience::default()),

@@ -122,6 +122,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         sender: Arc::clone(sender) as Arc<dyn Sender>,
         plan: None,
         tier: None,
+        max_cost: None,
         purpose: Purpose::default(),
         limits: Limits { connect: None, read: None, write: None, max_retries: retries },
         patience: Arc::new(Patience::default()),

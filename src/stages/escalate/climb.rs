@@ -2,18 +2,17 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::buffered::Buffered;
 use super::confidence::with_logprobs;
+use super::deadline::Deadline;
 use super::ladder::Scorer;
 use super::learning;
 use super::scoring::{Judged, Scoring, text};
 use super::{EscalateStage, NAME};
-use crate::budget::bound::bound;
 use crate::context::Context;
 use crate::effects::has_effects;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, Result};
 use crate::escalate::answer::Answer;
 use crate::exchange::{Request, Response};
 use crate::ledger::{Count, Draft, Money, Purpose};
@@ -22,7 +21,6 @@ use crate::question::Question;
 use crate::receipt::Rung as Asked;
 use crate::route::gates::{Needs, rules_out};
 use crate::stages::at_end::at_end;
-use crate::stages::counterfactual::now;
 use crate::upstream::plan::{Choices, Tier};
 
 /// A judged draft that may still become the answer.
@@ -46,8 +44,7 @@ pub struct Climb<'a> {
     pub choices: &'a Arc<Choices>,
     pub question: Question,
     pub needs: Needs,
-    pub until: Option<Instant>,
-    pub max_cost: Option<Money>,
+    pub deadline: Deadline,
     pub best: Option<Candidate>,
     /// What is kept of the drafts that were not good enough.
     pub rejected: Vec<learning::Judged>,
@@ -74,81 +71,43 @@ impl Climb<'_> {
                 self.passed_over(tier, why);
                 continue;
             }
-            if (self.best.is_some() || failed)
-                && let Some(why) = self.forbids(tier)
-            {
-                self.note(why);
-                // Without any draft a call that is dearer than it should be is better than none.
-                if let Some(best) = self.best.take() {
-                    return Ok(self.take_for_want(best));
-                }
-            }
-            if self.best.is_some() || failed {
-                self.cx.books.count(Count::Escalation);
+            if self.deadline.is_over() {
+                let why = format!("the deadline was over before {} was asked", tier.name());
+                return self.settle_for_best(why, Deadline::error());
             }
             if is_last {
-                return self.live(tier).await;
+                return self.live(tier, failed).await;
             }
-            match self.draft(index, tier).await {
+            match self.draft(index, tier, failed).await {
                 Ok(Some(response)) => return Ok(response),
-                Ok(None) => failed = true,
-                Err(error @ Error::Budget(_)) => return self.settle_for_best(error),
-                Err(_) => failed = true,
+                // Dearer ones have no room either.
+                Err(error @ Error::Budget(_)) => {
+                    return self.settle_for_best(format!("{} was not asked: {error}", tier.name()), error);
+                }
+                Ok(None) | Err(_) => failed = true,
             }
         }
         // The last rung cannot be asked: its key did not come.
-        self.settle_for_best(Error::Config("no rung of the ladder can be asked".to_owned()))
+        let why = "no rung of the ladder can be asked";
+        self.settle_for_best(why.to_owned(), Error::Config(why.to_owned()))
     }
 
-    fn settle_for_best(mut self, error: Error) -> Result<Response> {
+    fn settle_for_best(mut self, why: String, error: Error) -> Result<Response> {
         match self.best.take() {
             Some(best) => {
-                self.note(format!("no further rung could be asked: {error}"));
+                self.note(why);
                 Ok(self.take_for_want(best))
             }
             None => Err(error),
         }
     }
 
-    /// Why the next rung is not asked, though the draft at hand is poor.
-    fn forbids(&self, tier: &Arc<Tier>) -> Option<String> {
-        if self.until.is_some_and(|until| Instant::now() >= until) {
-            return Some(format!("the deadline was over before {} was asked", tier.name()));
-        }
-        self.is_beyond(tier, 1)
-    }
-
-    /// Why the call's money limit forbids to ask a model so many times more; 0 times: whether anything is left.
-    fn is_beyond(&self, tier: &Arc<Tier>, times: usize) -> Option<String> {
-        let most = self.max_cost?;
-        let spent: Money = self.cx.receipt.read(|facts| facts.attempts.iter().filter_map(|attempt| attempt.cost).sum());
-        if spent > most {
-            return Some(format!("{spent} USD is spent, beyond max_cost = {most}"));
-        }
-        if times == 0 {
-            return None;
-        }
-        let asked = tier.target.request(self.cx, self.request);
-        match bound(&self.stage.prices, &asked, tier.name(), now()).cost {
-            Ok(cost) => {
-                let all: Money = std::iter::repeat_n(cost, times).sum();
-                let said = || format!("{} may cost {all} USD: beyond max_cost = {most}, {spent} is spent", tier.name());
-                (spent + all > most).then(said)
-            }
-            Err(_) => Some(format!("nobody can say what {} may cost, and max_cost = {most}", tier.name())),
-        }
-    }
-
     /// The last rung: its answer is the call's, as it comes.
-    async fn live(mut self, tier: &Arc<Tier>) -> Result<Response> {
+    async fn live(mut self, tier: &Arc<Tier>, climbed: bool) -> Result<Response> {
         let inner = Context { tier: Some(Arc::clone(tier)), ..self.cx.clone() };
         let call = self.next.clone().run(&inner, self.request.clone());
-        let result = match self.until.filter(|_| self.best.is_some()) {
-            None => call.await,
-            Some(until) => {
-                tokio::time::timeout_at(until.into(), call).await.unwrap_or_else(|_| Err(Error::timeout(Phase::Read)))
-            }
-        };
+        let result = self.deadline.answer(self.request.endpoint, call).await;
+        self.count(climbed, result.as_ref().err());
         let reason = match &result {
             Ok(response) if response.is_success() => None,
             Ok(response) => Some(format!("{} answered with status {}", tier.name(), response.status)),
@@ -170,11 +129,22 @@ impl Climb<'_> {
         }
     }
 
+    /// Counts a rung that was asked after another one. What has no room in a budget was not asked.
+    fn count(&self, climbed: bool, error: Option<&Error>) {
+        if climbed && !matches!(error, Some(Error::Budget(_))) {
+            self.cx.books.count(Count::Escalation);
+        }
+    }
+
     /// A rung whose answer is judged: the response if it is good enough.
-    async fn draft(&mut self, index: usize, tier: &Arc<Tier>) -> Result<Option<Response>> {
+    async fn draft(&mut self, index: usize, tier: &Arc<Tier>, climbed: bool) -> Result<Option<Response>> {
         let rung = &self.stage.ladder.rungs[index];
-        let (draft, answer, strips) = match self.ask(tier).await {
+        let asked = self.ask(tier).await;
+        self.count(climbed, asked.as_ref().err());
+        let (draft, answer, strips) = match asked {
             Ok(asked) => asked,
+            // It was not asked.
+            Err(error @ Error::Budget(_)) => return Err(error),
             Err(error) => {
                 self.failed(tier, error.to_string());
                 return Err(error);
@@ -203,7 +173,6 @@ impl Climb<'_> {
             question: &self.question,
             tier,
             answer: &read,
-            forbids: &|tier, times| self.is_beyond(tier, times),
         };
         let before = self.overhead();
         let mut judged = self.in_time(scoring.judge()).await;
@@ -256,8 +225,7 @@ impl Climb<'_> {
 
     /// What scorers say before the deadline: a draft that is not judged by then is as good as what there is.
     async fn in_time(&self, judging: impl Future<Output = Judged>) -> Judged {
-        let Some(until) = self.until else { return judging.await };
-        tokio::time::timeout_at(until.into(), judging).await.unwrap_or_else(|_| {
+        self.deadline.hold(judging).await.unwrap_or_else(|_| {
             self.cx.patience.touch();
             Judged { reasons: vec!["the deadline was over before it was judged".into()], ..Judged::default() }
         })
@@ -276,12 +244,7 @@ impl Climb<'_> {
             let purpose = Purpose::Draft(Arc::clone(&draft));
             let inner = Context { tier: Some(Arc::clone(tier)), purpose, ..self.cx.clone() };
             let call = async { Buffered::read(&inner, self.next.clone().run(&inner, request).await?).await };
-            let answer = match self.until.filter(|_| self.best.is_some()) {
-                None => call.await,
-                Some(until) => tokio::time::timeout_at(until.into(), call)
-                    .await
-                    .unwrap_or_else(|_| Err(Error::timeout(Phase::Read))),
-            };
+            let answer = self.deadline.hold(call).await.and_then(|answer| answer);
             let answer = answer.inspect_err(|_| self.discard(&draft))?;
             // What it refuses may be what we added.
             if strips && matches!(answer.status, 400 | 404 | 422) {

@@ -145,8 +145,8 @@ impl Shadow {
             tag: facts.tag.clone(),
             ..Facts::default()
         });
-        // The caller's receipt is his call's; this is another one's.
-        let cx = Context { receipt: Arc::new(Receipt::new(facts)), ..self.cx.clone() };
+        // The caller's receipt, and what his call may cost, are his call's; this is another one's.
+        let cx = Context { receipt: Arc::new(Receipt::new(facts)), max_cost: None, ..self.cx.clone() };
         let outer = self.cx.clone();
         outer.spawn(async move { Self { cx, ..self }.compare().await });
     }

@@ -30,8 +30,6 @@ pub struct Scoring<'a> {
     pub question: &'a Question,
     pub tier: &'a Arc<Tier>,
     pub answer: &'a Answer,
-    /// Why a model may not be asked so many times more, by the call's money limit.
-    pub forbids: &'a (dyn Fn(&Arc<Tier>, usize) -> Option<String> + Sync),
 }
 
 /// What came of it.
@@ -161,12 +159,6 @@ impl Scoring<'_> {
         // One answer of each is enough, however many were asked for.
         let request = aside::unstreamed(self.request);
         let request = if self.question.answers > 1 { request.with_field("n", "1") } else { request };
-        if let Some(why) = tiers.iter().find_map(|tier| (self.forbids)(tier, tiers.len() + self.ladder.samples)) {
-            return Err(why);
-        }
-        if let Some(why) = (self.forbids)(self.tier, self.ladder.samples) {
-            return Err(why);
-        }
         let again = std::iter::repeat_n(self.tier, self.ladder.samples);
         let asked = tiers
             .into_iter()
@@ -215,10 +207,6 @@ impl Scoring<'_> {
     async fn ask_judge(&self) -> Result<f64, String> {
         let settings = self.ladder.judge.as_ref().ok_or("there is no judge")?;
         let helper = self.choices.helper(&settings.model).ok_or("the judge cannot be asked now")?;
-        // One token: what counts is whether anything is left.
-        if let Some(why) = (self.forbids)(helper, 0) {
-            return Err(why);
-        }
         let mut least = 1.0_f64;
         for one in self.answer.each() {
             let messages = judge::messages(self.question, &one, settings.rubric.as_deref(), &nonce());
