@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -101,6 +101,7 @@ pub struct Wishes {
 /// One call's surroundings.
 #[derive(Clone)]
 pub struct Context {
+    pub began: Instant,
     pub books: Books,
     pub receipt: Arc<Receipt>,
     pub sender: Arc<dyn Sender>,

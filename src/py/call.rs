@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use pyo3::prelude::*;
@@ -130,6 +130,7 @@ impl Call {
         };
         let ledger = item("ledger")?.cast_into::<Ledger>().map_err(PyErr::from)?;
         let cx = Context {
+            began: Instant::now(),
             books: core.books(state().ledger(ledger.get().id)),
             receipt: Arc::new(Receipt::new(facts)),
             sender,

@@ -1,7 +1,7 @@
 //! A call whose answer is not stored: asked here by those who have it, or left to the SDK. Made by `place.rs`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -81,6 +81,7 @@ impl Miss {
         let notes = self.notes.iter().flatten().cloned().map(Into::into).collect();
         let facts = Facts { model_asked: self.model.as_str().into(), tag: self.tag.clone(), notes, ..Facts::default() };
         let cx = Context {
+            began: Instant::now(),
             books: self.core.books(place.ledger()),
             receipt: Arc::new(Receipt::new(facts)),
             sender: Arc::clone(&state().http) as Arc<dyn Sender>,

@@ -87,7 +87,7 @@ impl Stage for EscalateStage {
             return next.run(cx, request).await;
         };
         let wishes = cx.wishes.as_ref();
-        let deadline = Deadline::after(wishes.and_then(|wishes| wishes.deadline).or(self.ladder.deadline));
+        let deadline = Deadline::of(cx.began, wishes.and_then(|wishes| wishes.deadline).or(self.ladder.deadline));
         let limited;
         let cx = match wishes.and_then(|wishes| wishes.max_cost).or(self.ladder.max_cost) {
             None => cx,

@@ -354,6 +354,7 @@ impl Scene {
         let url = "http://first/v1/chat/completions".into();
         let request = Request::new(Endpoint::Chat, url, headers, body.into(), &prefix, None).ok().unwrap();
         let cx = Context {
+            began: Instant::now(),
             books: self.engine.books(Arc::clone(&self.ledger)),
             receipt: Arc::new(Receipt::new(Facts { model_asked: "first".into(), ..Facts::default() })),
             sender: Arc::clone(&self.world) as Arc<dyn Sender>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -117,6 +117,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
     let body = Bytes::from(body);
     let request = Request::new(Endpoint::Chat, "http://h".into(), HeaderMap::new(), body, &prefix, None).ok().unwrap();
     let cx = Context {
+        began: Instant::now(),
         books: engine.books(Arc::clone(ledger)),
         receipt: Arc::new(Receipt::new(Facts { model_asked: "m".into(), ..Facts::default() })),
         sender: Arc::clone(sender) as Arc<dyn Sender>,

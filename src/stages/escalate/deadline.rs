@@ -12,9 +12,9 @@ use crate::upstream::begin::begin;
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// None: the call may take as long as it takes.
-    pub fn after(span: Option<Duration>) -> Self {
-        Self(span.map(|span| Instant::now() + span))
+    /// `span`: None = the call may take as long as it takes.
+    pub fn of(began: Instant, span: Option<Duration>) -> Self {
+        Self(span.map(|span| began + span))
     }
 
     pub fn is_over(self) -> bool {
