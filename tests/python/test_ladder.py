@@ -663,6 +663,8 @@ def test_a_cancelled_caller(world: World, gate: threading.Event, at: str) -> Non
         face.run(main)
         charged = 0 if at == "small" else SMALL
         until(lambda: client.savings().overhead == charged)
+        # Before the reply may come, the call has to be given up.
+        until(lambda: client.savings().unanswered == (at != "scorer"))
         assert client.savings().spent == charged
         gate.set()
         world.says.clear()

@@ -151,7 +151,7 @@ def test_logprobs(face: Face, world: World, way: str, says: Any) -> None:
     world.says["small"] = says
     said = ask(face, world.client(face, scorer="logprob", thresholds=0.6), way=way)
     assert accepted(said, world) is (says is SURE) and set(said.receipt.rungs[0].scores) == {"logprob"}
-    assert "logprobs: minimum 0." in said.reasons and ", margin 0." in said.reasons
+    assert "logprobs: mean 0." in said.reasons and ", minimum 0." in said.reasons and ", margin 0." in said.reasons
     assert not shows_logprobs(said)
     drafted = world.asked("small")[0]
     if way.startswith("responses"):

@@ -99,7 +99,13 @@ fn confidence_takes_what_servers_write() {
     let sure = logprob::confidence(&[token("a", 0.9, &[("a", 0.9), ("b", 0.1)]), token("b", 0.4, &[])]).unwrap();
     assert!((sure.mean - 0.6).abs() < 1e-9 && (sure.minimum - 0.4).abs() < 1e-9);
     assert!((sure.margin - 0.4).abs() < 1e-9, "{sure:?}");
-    assert_eq!(sure.to_string(), "logprobs: minimum 0.400, margin 0.400");
+    assert_eq!(sure.to_string(), "logprobs: mean 0.600, minimum 0.400, margin 0.400");
+    assert!((logprob::score(&sure) - 1.4 / 3.0).abs() < 1e-9);
+    // One doubtful token among many sure ones is not drowned by them.
+    let mut tokens = vec![token("a", 0.99, &[]); 30];
+    let all_sure = logprob::score(&logprob::confidence(&tokens).unwrap());
+    tokens.push(token("b", 0.2, &[]));
+    assert!(all_sure - logprob::score(&logprob::confidence(&tokens).unwrap()) > 0.2);
     for odd in [f64::NEG_INFINITY, -9999.0, 0.01] {
         let tokens = [TokenProbability { logprob: odd, top: vec![(String::new(), odd)], token: String::new() }];
         let confidence = logprob::confidence(&tokens).unwrap();
