@@ -36,6 +36,8 @@ pub struct Config {
     pub route: Option<RouteConfig>,
     #[serde(default)]
     pub escalate: Option<EscalateConfig>,
+    #[serde(default)]
+    pub batch: Option<BatchConfig>,
 }
 
 /// Which model a call goes to. Functions of the user's stand as "hook:NUMBER".
@@ -106,6 +108,28 @@ pub struct RungCalibration {
     pub points: Vec<(f64, f64)>,
     /// Of P(good).
     pub threshold: Option<f64>,
+}
+
+/// Which calls may share a request.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchConfig {
+    /// The names that calls use.
+    pub models: Vec<String>,
+    /// How long a call waits for others; 0 = it does not.
+    pub window_ms: u64,
+    /// Questions in one request.
+    pub max_items: usize,
+    pub max_prompt_tokens: u64,
+    pub max_answer_tokens: u64,
+    /// "auto", "json", "lines".
+    pub format: String,
+    /// How often each question is asked; odd.
+    pub vote: u32,
+    /// Share of the packed questions that are asked alone too, 0 to 1.
+    pub check: f64,
+    /// Also where it does not pay.
+    pub always: bool,
 }
 
 /// What an upstream may be given to do. Its keys and headers stay where requests are made.

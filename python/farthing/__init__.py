@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batch_policy import Batch
     from .budget import BudgetLine
     from .call_options import options
     from .client import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI, savings, wrap
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         LocalModelsError,
         OptionsError,
         PolicyError,
+        QuestionsError,
         UnsupportedSDKError,
     )
     from .hooks import Draft, RouteRequest
@@ -42,6 +44,7 @@ __all__ = [
     "AsyncOpenAI",
     "Attempt",
     "AzureOpenAI",
+    "Batch",
     "Breaker",
     "Budget",
     "BudgetExceeded",
@@ -64,6 +67,7 @@ __all__ = [
     "OptionsError",
     "Policy",
     "PolicyError",
+    "QuestionsError",
     "Receipt",
     "Route",
     "RouteRequest",
@@ -85,6 +89,7 @@ __all__ = [
 
 _HOMES = {
     "client": ("AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"),
+    "batch_policy": ("Batch",),
     "budget": ("BudgetLine",),
     "escalate_policy": ("Agreement", "Escalate", "Judge"),
     "exceptions": (
@@ -96,6 +101,7 @@ _HOMES = {
         "LocalModelsError",
         "OptionsError",
         "PolicyError",
+        "QuestionsError",
         "UnsupportedSDKError",
     ),
     "call_options": ("options",),

@@ -120,7 +120,7 @@ class Place:
         arguments: dict[str, Any],
         slot: int,
         raw: bool,
-        options: tuple[str | None, float | None, str | None, str | None] | None,
+        options: tuple[str | None, float | None, str | None, str | None, object | None] | None,
         notes: Sequence[str] | None,
     ) -> Hit | Miss | None: ...
     @property

@@ -12,7 +12,7 @@ import operator
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import CoroutineType, TracebackType
 from typing import Any, Literal, NoReturn, TypeVar, cast, get_args
@@ -22,7 +22,7 @@ import openai
 from .checks import Bad, digits, nearest, one_of, seconds, shown, text, usd
 from .exceptions import OptionsError, explain
 
-__all__ = ["NONE", "Mode", "Options", "current", "from_headers", "merge", "options", "sample_text"]
+__all__ = ["NONE", "Mode", "Options", "current", "from_headers", "merge", "options", "packs", "sample_text"]
 
 Mode = Literal["on", "off", "read_only", "write_only", "refresh"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -75,6 +75,8 @@ class Options:
     reference: str | None = None
     deadline: float | None = None
     max_cost: str | None = None
+    # The session of the `client.farthing.map()` that makes the call (many.py); the core's object, opaque here.
+    packing: object | None = field(default=None, repr=False, compare=False)
     # What held outside, for the way out. In the value rather than in the context manager, which one decorated function
     # shares between all its threads and tasks.
     _outer: Options | None = field(default=None, repr=False, compare=False)
@@ -118,7 +120,13 @@ def merge(outer: Options, inner: Options | None) -> Options:
         outer.reference if inner.reference is None else inner.reference,
         outer.deadline if inner.deadline is None else inner.deadline,
         outer.max_cost if inner.max_cost is None else inner.max_cost,
+        outer.packing if inner.packing is None else inner.packing,
     )
+
+
+def packs(packing: object) -> None:
+    """From here on, the calls of this thread or task belong to a session of packs (many.py)."""
+    _CURRENT.set(replace(_CURRENT.get(), packing=packing))
 
 
 def sample_text(sample: int | str | None) -> str | None:

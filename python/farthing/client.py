@@ -11,7 +11,7 @@ import inspect
 import warnings
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import openai
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from . import signatures
+    from .many import AsyncMany, Many
     from .signatures import PolicyLike
 
 __all__ = ["AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"]
@@ -163,6 +164,13 @@ class _Mixin:
 
 
 class _SyncMixin(_Mixin):
+    @property
+    def farthing(self) -> Many:
+        """Calls about many questions at once: `client.farthing.map(...)`."""
+        from .many import Many
+
+        return Many(cast(openai.OpenAI, self))
+
     if not TYPE_CHECKING:
 
         @resource
@@ -202,6 +210,13 @@ class _SyncMixin(_Mixin):
 
 
 class _AsyncMixin(_Mixin):
+    @property
+    def farthing(self) -> AsyncMany:
+        """Calls about many questions at once: `await client.farthing.map(...)`."""
+        from .many import AsyncMany
+
+        return AsyncMany(cast(openai.AsyncOpenAI, self))
+
     if not TYPE_CHECKING:
 
         @resource
@@ -353,13 +368,18 @@ def wrap(client: Any, *, policy: PolicyLike = None, reload: bool = False) -> Any
             _OURS[kind] = _face(type(kind.__name__, (mixin, kind), {"__module__": kind.__module__}))
         kind = _OURS[kind]
     _warn_of_patches(client)
-    wrapped = object.__new__(kind)
+    return _twin(client, kind, session)
+
+
+def _twin(client: Any, kind: type[Any], session: Session) -> Any:
+    """The same client, with its HTTP pool, as a `kind` with `session`."""
+    twin = object.__new__(kind)
     for name, value in vars(client).items():
         # Resources made for the old client hold the old client.
         if not isinstance(getattr(kind, name, None), cached_property) and name != "_farthing_places":
-            vars(wrapped)[name] = value
-    vars(wrapped)["_farthing"] = session
-    return wrapped
+            vars(twin)[name] = value
+    vars(twin)["_farthing"] = session
+    return twin
 
 
 def _warn_of_patches(client: Any) -> None:
@@ -376,6 +396,17 @@ def _warn_of_patches(client: Any) -> None:
                 warnings.warn(
                     f"{message}\nhint: wrap first, then patch what wrap() returns", FarthingWarning, stacklevel=3
                 )
+
+
+def packing_twin(client: Any, model: str) -> Any:
+    """The client whose policy packs calls to `model`: itself, or one like it with the same cache, ledger and HTTP pool.
+    Its answers are set apart: nobody who asks alone gets one that was asked for in a pack."""
+    from .resources.chat import AsyncCompletions, Completions
+
+    session, resource = client._farthing.packing(model), client.chat.completions
+    is_ours = isinstance(resource, Completions | AsyncCompletions) and "create" not in vars(resource)
+    # A mock that stands there is not to be passed by.
+    return _twin(client, type(client), session) if is_ours and session is not client._farthing else client
 
 
 def savings() -> Savings:

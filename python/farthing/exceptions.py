@@ -4,9 +4,10 @@
     └── FarthingError
         ├── PolicyError          (+ ValueError)   a policy, or its TOML file, that cannot be taken
         ├── OptionsError         (+ ValueError)   a value in `farthing.options(...)` or in an x-farthing-* header
-        ├── BudgetExceeded                        a call that a budget, or its own limit, has no room for; it did not leave
+        ├── BudgetExceeded                        a call that a budget, or its own limit, has no room for
         ├── CacheError                            the cache could not do what was asked of it by name
         ├── DataError            (+ ValueError)   a file of outcomes that cannot be evaluated
+        ├── QuestionsError       (+ ValueError)   what `client.farthing.map()` cannot ask; nothing was asked
         ├── LocalModelsError                      `farthing local` and the demo: weights, server, set-up
         └── UnsupportedSDKError  (+ ImportError)  an installed `openai` that farthing cannot sit on
 
@@ -34,6 +35,7 @@ __all__ = [
     "LocalModelsError",
     "OptionsError",
     "PolicyError",
+    "QuestionsError",
     "UnsupportedSDKError",
     "explain",
 ]
@@ -95,6 +97,11 @@ class CacheError(FarthingError):
 
 class DataError(FarthingError, ValueError):
     """Rows of outcomes that cannot be evaluated: an unreadable file, a missing column, a value that is none."""
+
+
+class QuestionsError(FarthingError, ValueError):
+    """Something among the arguments of `client.farthing.map()` that cannot be asked of many questions at once, or is no
+    question. Nothing was asked."""
 
 
 class LocalModelsError(FarthingError):

@@ -153,8 +153,8 @@ def _make(
             # The receipt of each call says it, and only the SDK's own way has the means.
             return None
     owner, _ = owner_of(client, route, None if there is None else there.owner)
-    if destined is not None and destined.choices is not None:
-        owner += destined.choices.salt
+    if destined is not None:
+        owner += destined.salt
     http: Any = client._client
     hooks = getattr(http, "_event_hooks", {})
     session = client._farthing

@@ -193,7 +193,7 @@ class PlainCall:
         if options is not NONE:
             if options.wishes is not None:
                 return False
-            packed = (options.mode, options.ttl, sample_text(options.sample), options.tag)
+            packed = (options.mode, options.ttl, sample_text(options.sample), options.tag, options.packing)
         self.found = self.place.look(arguments, self.slot, self.raw, packed, notes)
         return self.found is not None
 

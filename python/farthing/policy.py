@@ -28,6 +28,7 @@ from .exceptions import PolicyError, explain
 from .parts import Part, check, dotted, or_none, part, plain, reported, stage, table
 
 if TYPE_CHECKING:
+    from .batch_policy import Batch
     from .escalate_policy import Escalate
     from .route_policy import Route
     from .upstream_policy import Alias, Fallback, Upstream
@@ -111,6 +112,14 @@ def _escalate(value: object, key: str) -> Escalate | None:
     from .escalate_policy import Escalate
 
     return part(Escalate, value, key)
+
+
+def _batch(value: object, key: str) -> Batch | None:
+    if value is None or value is False:
+        return None
+    from .batch_policy import Batch
+
+    return part(Batch, value, key)
 
 
 def _model_of(alias: str | Alias) -> str:
@@ -252,13 +261,14 @@ class Policy(Part):
         budgets: what may be spent; in TOML a `[[budget]]` each.
         route: which model a call goes to; None = the one that it names.
         escalate: when an answer is good enough, and who is asked when it is not; None = every answer is.
+        batch: which calls may share a request; None = each has its own, but for what `client.farthing.map()` packs.
         strict: raise where farthing itself fails, rather than go on without it.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name, aliases that run in a circle.
     """
 
-    later = frozenset({"compress", "batch"})
+    later = frozenset({"compress"})
 
     cache: Cache | None = field(default_factory=Cache, metadata=stage(Cache))
     models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=check(_models))
@@ -268,6 +278,7 @@ class Policy(Part):
     budgets: tuple[Budget, ...] = field(default=(), metadata={"part": Budget} | check(budgets))
     route: Route | None = field(default=None, metadata=check(_route))
     escalate: Escalate | None = field(default=None, metadata=check(_escalate))
+    batch: Batch | None = field(default=None, metadata=check(_batch))
     strict: bool = field(default=False, metadata=check(checks.flag))
 
     @classmethod

@@ -15,6 +15,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -85,11 +86,17 @@ class Session:
     current: tuple[_core.Engine, Routes | None]
 
     def __init__(
-        self, policy: Policy, ledger: _core.Ledger | None = None, path: str | None = None, *, watch: bool = False
+        self,
+        policy: Policy,
+        ledger: _core.Ledger | None = None,
+        path: str | None = None,
+        *,
+        watch: bool = False,
+        before: _core.Engine | None = None,
     ) -> None:
         self.policy = policy
         routes = _routes(policy)
-        self.current = _engine(policy.to_core()), routes
+        self.current = _engine(policy.to_core(), before), routes
         self.ledger = ledger if ledger is not None else _core.Ledger()
         if policy.cache is not None and policy.cache.path is not None:
             self._opened()
@@ -134,6 +141,21 @@ class Session:
             self.policy, self.current = policy, (engine, routes)
         if policy.cache is not None and policy.cache.path is not None:
             self._opened()
+
+    def packing(self, model: str) -> Session:
+        """One whose policy packs calls to `model`: itself, or another with the same cache and ledger."""
+        if self.watched:
+            self.poll()
+        from .batch_policy import Batch
+
+        policy = self.policy
+        if policy.batch is None:
+            batch = Batch(models=(model,), window_ms=0)
+        elif model in policy.batch.models:
+            return self
+        else:
+            batch = replace(policy.batch, models=(model,), window_ms=0)
+        return Session(replace(policy, batch=batch), self.ledger, before=self.engine)
 
     def poll(self) -> None:
         """Takes the file over when it has changed; looks at it at most once a second."""
@@ -199,7 +221,7 @@ def _routes(policy: Policy) -> Routes | None:
     tables = any(not isinstance(alias, str) for alias in policy.aliases.values())
     rows = any(row.upstream is not None or row.fallback for row in policy.models.values())
     # Most policies say nothing of it, and reading the room takes milliseconds.
-    if not (policy.upstreams or tables or rows or policy.route or policy.escalate):
+    if not (policy.upstreams or tables or rows or policy.route or policy.escalate or policy.batch):
         return None
     from .upstreams import routes_of
 

@@ -266,8 +266,8 @@ class _Call:
         destined: Destined | None = note["route"]
         there = None if destined is None else destined.destination
         owner, self.owns_retries = owner_of(client, route, None if there is None else there.owner)
-        if destined is not None and destined.choices is not None:
-            owner += destined.choices.salt
+        if destined is not None:
+            owner += destined.salt
         most = note["max_retries"] if there is None or there.max_retries is None else there.max_retries
         notes: list[str] = note["notes"]
         plan = None
@@ -297,6 +297,7 @@ class _Call:
             "tag": options.tag,
             "sample": sample_text(options.sample),
             "wishes": options.wishes,
+            "packing": options.packing,
         }
 
     @classmethod

@@ -45,7 +45,7 @@ _MOST_NAMES = 10_000
 class Route:
     """What stands behind one name of a model."""
 
-    __slots__ = ("adapt", "choices", "destination", "fallbacks", "model", "name", "parameters", "substitutes")
+    __slots__ = ("adapt", "choices", "destination", "fallbacks", "model", "name", "parameters", "salt", "substitutes")
 
     def __init__(self, name: str, model: str, destination: Destination | None) -> None:
         self.name = name
@@ -58,6 +58,8 @@ class Route:
         self.substitutes: tuple[Route, ...] = ()
         # Models that stages choose among, in place of this one.
         self.choices: Choices | None = None
+        # Sets the answers apart from those that were chosen, or asked for, otherwise.
+        self.salt = b""
 
     @property
     def others(self) -> tuple[Route, ...]:
@@ -94,7 +96,6 @@ class Choices:
         asked: Route,
         default: Route,
         stages: tuple[bool, bool],
-        salt: bytes,
     ) -> None:
         self.tiers = tuple(tiers)
         self.helpers = tuple(helpers)
@@ -102,8 +103,6 @@ class Choices:
         self.default = default
         self.stages = stages
         """Whether the stage route has a say, and the stage escalate."""
-        self.salt = salt
-        """Sets the answers apart from those that were chosen otherwise."""
 
     @property
     def all(self) -> tuple[Route, ...]:
@@ -169,8 +168,19 @@ def routes_of(policy: Policy, numbers: Iterator[int]) -> Routes:
             # The model of the request cannot just be called by another name: that one is not here.
             route.substitutes = tuple(cheaper)
             routes[name] = route
+
+    def whole(name: str) -> Route:
+        route, fallbacks = bare(name)
+        route.fallbacks = tuple(bare(other)[0] for other in fallbacks)
+        route.substitutes = tuple(cheaper)
+        return route
+
     if policy.route is not None or policy.escalate is not None:
-        _choose(policy, routes, bare, tuple(cheaper))
+        _choose(policy, routes, whole)
+    if policy.batch is not None:
+        for name in policy.batch.models:
+            route = routes.setdefault(name, whole(name))
+            route.salt += policy.batch.salt()
     return Routes(
         routes, tuple(cheaper) if any(route.destination or route.changes for route in cheaper) else (), policy.aliases
     )
@@ -183,17 +193,9 @@ def _model_of(alias: str | Alias) -> str:
 def _choose(
     policy: Policy,
     routes: dict[str, Route],
-    bare: Callable[[str], tuple[Route, tuple[str, ...]]],
-    cheaper: tuple[Route, ...],
+    whole: Callable[[str], Route],
 ) -> None:
     """Puts routes with choices in the place of those that the stages are for."""
-
-    def whole(name: str) -> Route:
-        route, fallbacks = bare(name)
-        route.fallbacks = tuple(bare(other)[0] for other in fallbacks)
-        route.substitutes = cheaper
-        return route
-
     route, escalate = policy.route, policy.escalate
     tiers = dict.fromkeys(route.tiers.values()) if route is not None else {}
     ladder = dict.fromkeys(escalate.ladder) if escalate is not None else {}
@@ -232,8 +234,8 @@ def _choose(
             asked if baseline is None else whole(baseline),
             found[first],
             (routed, escalated),
-            salt,
         )
+        neutral.salt = salt
         routes[name] = neutral
 
 

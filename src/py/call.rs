@@ -77,6 +77,8 @@ pub struct Call {
     pub request: Request,
     /// Rust sends it.
     pub by_rust: bool,
+    /// It belongs to a session of packs (`many.py`).
+    pub packs: bool,
 }
 
 impl Call {
@@ -155,7 +157,8 @@ impl Call {
             inside: false,
             tasks: None,
         };
-        Ok(Some(Self { cx, request, by_rust }))
+        let packs = !item("packing")?.is_none();
+        Ok(Some(Self { cx, request, by_rust, packs }))
     }
 
     /// Waits for the answer without the GIL; Ctrl-C drops the call.
@@ -198,9 +201,10 @@ impl Call {
         Ok(queue.expect(future, |address| runtime.spawn(work(address)).abort_handle()))
     }
 
-    /// Whether it may ask several models, or functions: more than a runtime is for that ends with the call.
+    /// Whether it may ask several models, or functions, or for others too: more than a runtime is for that ends with the
+    /// call.
     fn is_long(&self, core: &engine::Engine) -> bool {
-        core.has_hooks() || self.cx.plan.as_ref().is_some_and(|plan| plan.choices.is_some())
+        self.packs || core.has_hooks() || self.cx.plan.as_ref().is_some_and(|plan| plan.choices.is_some())
     }
 
     async fn run(self, core: Arc<engine::Engine>) -> Result<Landed, Failed> {

@@ -34,6 +34,8 @@ pub struct Miss {
     pub ttl: Option<Duration>,
     pub tag: Option<Arc<str>>,
     pub notes: Option<Vec<String>>,
+    /// The session of `client.farthing.map()` that the call belongs to.
+    pub packing: Option<Py<PyAny>>,
 }
 
 /// Seconds to connect, to read, to write; retries; whether the times are the call's own.
@@ -67,7 +69,8 @@ impl Miss {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.place)?;
-        visit.call(&self.arguments)
+        visit.call(&self.arguments)?;
+        visit.call(&self.packing)
     }
 }
 
@@ -101,6 +104,6 @@ impl Miss {
             inside: false,
             tasks: None,
         };
-        Ok(Call { cx, request, by_rust: true })
+        Ok(Call { cx, request, by_rust: true, packs: self.packing.is_some() })
     }
 }

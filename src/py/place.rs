@@ -71,8 +71,8 @@ pub struct Place {
     plan: Option<Arc<crate::upstream::plan::Plan>>,
 }
 
-/// Options of one call: mode, seconds to live, sample, tag.
-type CallOptions = (Option<String>, Option<f64>, Option<String>, Option<String>);
+/// Options of one call: mode, seconds to live, sample, tag, session of packs.
+type CallOptions = (Option<String>, Option<f64>, Option<String>, Option<String>, Option<Py<PyAny>>);
 
 #[pymethods]
 impl Place {
@@ -124,7 +124,7 @@ impl Place {
             let py = slf.py();
             let this = slf.get();
             let core = this.engine.get().core(py)?;
-            let (mode_name, ttl, sample, tag) = options.unwrap_or_default();
+            let (mode_name, ttl, sample, tag, packing) = options.unwrap_or_default();
             let mode = mode(mode_name.as_deref(), core.mode())?;
             let ttl = seconds(ttl);
             let Some((key, delivery, model)) = this.key(&core, &arguments, sample.as_deref()) else {
@@ -146,7 +146,7 @@ impl Place {
                 let place = slf.clone().unbind();
                 let arguments = arguments.unbind();
                 let tag = tag.map(Into::into);
-                let miss = Miss { core, place, key, model, delivery, arguments, mode, ttl, tag, notes };
+                let miss = Miss { core, place, key, model, delivery, arguments, mode, ttl, tag, notes, packing };
                 return Ok(Some(Py::new(py, miss)?.into_any()));
             };
             let mut facts = CacheStage::hit_facts(&entry, model.into(), tag.map(Into::into));

@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farthing import batch_policy
 from farthing import policy as room
+from farthing.batch_policy import Batch
 from farthing.checks import nearest
 from farthing.escalate_policy import Escalate
 from farthing.exceptions import FarthingError, PolicyError, explain
@@ -70,7 +72,7 @@ UNKNOWN = [
     ({"mode": "on"}, "mode", 'did you mean "cache.mode"?'),
     ({"cache": {"strict": True}}, "cache.strict", 'did you mean "strict"?'),
     ({"xyzzy": 1}, "xyzzy",
-     "valid here: cache, models, aliases, upstreams, fallback, budgets, route, escalate, strict"),
+     "valid here: cache, models, aliases, upstreams, fallback, budgets, route, escalate, batch, strict"),
     ({"models": {"m.1": {"inptu": 1}}}, 'models."m.1".inptu', 'did you mean "models."m.1".input"?'),
     ({"models": {"gpt-4": {"1": {}}}}, "models.gpt-4.1", 'a model name with a dot is quoted: models."gpt-4.1"'),
 ]
@@ -144,6 +146,7 @@ def test_the_default_is_a_cache_of_256_mib_for_a_day_and_nothing_else() -> None:
         "budgets": [],
         "route": None,
         "escalate": None,
+        "batch": None,
         "strict": False,
     }
 
@@ -235,12 +238,11 @@ def test_what_is_said(values: dict[str, Any], message: str) -> None:
     assert refused(values) == message
 
 
-@pytest.mark.parametrize("part", ["compress", "batch"])
-def test_parts_that_do_not_exist_yet_are_refused_not_ignored(part: str) -> None:
-    said = f"a part that this version of farthing does not have yet in the policy: {part}\nhint: leave {part} out"
-    assert refused({part: {}}).startswith(said)
+def test_a_part_that_does_not_exist_yet_is_refused_not_ignored() -> None:
+    said = "a part that this version of farthing does not have yet in the policy: compress\nhint: leave compress out"
+    assert refused({"compress": {}}).startswith(said)
     with pytest.raises(PolicyError, match="does not have yet"):
-        Policy(**{part: None})  # type: ignore[arg-type]
+        Policy(**{"compress": None})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "values"), NO_CACHES)
@@ -286,6 +288,7 @@ def test_a_long_or_broken_value_does_not_flood_the_message() -> None:
 TIERS = {"easy": "small", "hard": "large"}
 ROUTE: dict[str, Any] = {"models": ["auto"], "tiers": TIERS}
 LADDER: dict[str, Any] = {"models": ["auto"], "ladder": ["small", "large"], "thresholds": [0.8]}
+BATCH: dict[str, Any] = {"models": ["auto"]}
 THREE = {"tiers": {"a": "a", "b": "b", "c": "c"}}
 # fmt: off
 NO_ROUTES: list[tuple[Any, str, str]] = [
@@ -376,6 +379,31 @@ NO_LADDERS: list[tuple[Any, str, str]] = [
     ({"baseline": ""}, "escalate.baseline must be a text", ""),
     ({"rungs": []}, "unknown key: escalate.rungs", "valid here: models, ladder, thresholds"),
 ]
+NO_BATCHES: list[tuple[Any, str, str]] = [
+    ({"models": []}, "batch.models is empty", 'batch.models = ["auto"]'),
+    ({"models": ["a", "a"]}, "batch.models names a model twice: a", ""),
+    ({"models": 5}, "batch.models must be a list of models and aliases: 5", ""),
+    ({"window_ms": -1}, "batch.window_ms must be milliseconds, a whole number from 0 to 60000: -1", "0 joins no calls"),
+    ({"window_ms": 60_001}, "batch.window_ms must be milliseconds, a whole number from 0 to 60000: 60001", ""),
+    ({"window_ms": 0.02}, "batch.window_ms must be milliseconds, a whole number from 0 to 60000: 0.02", "= 20"),
+    ({"window_ms": "20ms"}, "batch.window_ms must be milliseconds, a whole number from 0 to 60000: '20ms'", "= 20"),
+    ({"window_ms": True}, "batch.window_ms must be milliseconds, a whole number from 0 to 60000: True", ""),
+    ({"max_items": 1}, "batch.max_items must be a whole number from 2 to 1000: 1", "batch = false packs nothing"),
+    ({"max_items": 1001}, "batch.max_items must be a whole number from 2 to 1000: 1001", "batch.max_items = 10"),
+    ({"max_items": [2]}, "batch.max_items must be a whole number from 2 to 1000: [2]", "batch.max_items = 10"),
+    ({"max_prompt_tokens": 0}, "batch.max_prompt_tokens must be a number of tokens, from 1 to 1000000000: 0", ""),
+    ({"max_answer_tokens": 1.5}, "batch.max_answer_tokens must be a number of tokens, from 1 to 1000000000: 1.5", ""),
+    ({"format": "jsn"}, "batch.format must be one of auto, json, lines: 'jsn'", 'did you mean "json"?'),
+    ({"vote": 2}, "batch.vote must be an odd number from 1 to 9: 2", "batch.vote = 3 asks three times"),
+    ({"vote": 0}, "batch.vote must be an odd number from 1 to 9: 0", "1 asks once"),
+    ({"vote": 11}, "batch.vote must be an odd number from 1 to 9: 11", ""),
+    ({"vote": True}, "batch.vote must be an odd number from 1 to 9: True", ""),
+    ({"check": 1.01}, "batch.check must be a number from 0 to 1: 1.01", ""),
+    ({"check": "some"}, "batch.check must be a number from 0 to 1: 'some'", ""),
+    ({"always": "yes"}, "batch.always must be true or false: 'yes'", ""),
+    ({"window": 20}, "unknown key: batch.window", 'did you mean "batch.window_ms"?'),
+    ({"max_tokens": 20}, "unknown key: batch.max_tokens", 'did you mean "batch.max_'),
+]
 # fmt: on
 
 
@@ -391,9 +419,17 @@ def test_wrong_ladders(values: dict[str, Any], what: str, hint: str) -> None:
     assert " in the policy" in said and said.replace(" in the policy", "").startswith(what) and hint in hinted
 
 
-@pytest.mark.parametrize(("part", "name"), [("route", "models"), ("route", "tiers"), ("escalate", "ladder")])
+@pytest.mark.parametrize(("values", "what", "hint"), NO_BATCHES)
+def test_wrong_batches(values: dict[str, Any], what: str, hint: str) -> None:
+    said, _, hinted = refused({"batch": {**BATCH, **values}}).partition("\nhint: ")
+    assert " in the policy" in said and said.replace(" in the policy", "").startswith(what) and hint in hinted
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [("route", "models"), ("route", "tiers"), ("escalate", "ladder"), ("batch", "models")]
+)
 def test_what_a_stage_cannot_do_without(part: str, name: str) -> None:
-    whole = {"route": ROUTE, "escalate": LADDER}[part]
+    whole = {"route": ROUTE, "escalate": LADDER, "batch": BATCH}[part]
     assert refused({part: {key: value for key, value in whole.items() if key != name}}) == (
         f"missing key in the policy: {part}.{name}"
     )
@@ -409,14 +445,16 @@ def test_the_stages_alone_say_where_too() -> None:
         Route(models="auto", tiers=TIERS, rules=Rules(thresholds=[0, 0, 0]))
     with pytest.raises(PolicyError, match=r"^ladder must have two rungs or more in Escalate\(\)"):
         Escalate(models="auto", ladder=[], thresholds=0.5)
+    with pytest.raises(PolicyError, match=r"^vote must be an odd number from 1 to 9 in Batch\(\): 4\nhint: vote = 3"):
+        Batch(models="auto", vote=4)
     with pytest.raises(PolicyError, match=r"^missing key in the policy: escalate.thresholds"):
         Policy.from_dict({"escalate": {"models": "auto", "ladder": ["a", "b"]}})
 
 
 @pytest.mark.parametrize("off", [None, False])
 def test_no_stages(off: Any, toml: Any) -> None:
-    assert Policy.from_dict({"route": off, "escalate": off}) == Policy()
-    assert Policy.from_toml(toml("route = false\nescalate = false")) == Policy()
+    assert Policy.from_dict({"route": off, "escalate": off, "batch": off}) == Policy()
+    assert Policy.from_toml(toml("route = false\nescalate = false\nbatch = false")) == Policy()
 
 
 def test_python_dict_and_toml_say_the_same_of_the_stages(toml: Any) -> None:
@@ -431,6 +469,7 @@ def test_python_dict_and_toml_say_the_same_of_the_stages(toml: Any) -> None:
             affinity_ttl="1h",
         ),
         escalate=Escalate(models=["auto"], ladder=["small", "large"], thresholds=0.8, max_cost="0.10", labels=False),
+        batch=Batch(models="auto", window_ms=0, max_items=25, vote=3, check=0.05, format="lines"),
     )
     path = toml(
         """
@@ -451,11 +490,44 @@ def test_python_dict_and_toml_say_the_same_of_the_stages(toml: Any) -> None:
         thresholds = [0.8]
         max_cost = 0.10
         labels = "off"
+        [batch]
+        models = ["auto"]
+        window_ms = 0
+        max_items = 25
+        vote = 3
+        check = 0.05
+        format = "lines"
         """
     )
     assert Policy.from_toml(path) == built and Policy.from_toml(path).to_core() == built.to_core()
     assert pickle.loads(pickle.dumps(built)) == built and hash(built) == hash(Policy.from_toml(path))
     assert Policy.from_dict(built.to_show()).to_core() == built.to_core()
+
+
+def test_what_the_core_is_told_of_batches() -> None:
+    built = Policy(batch=Batch(models=["auto", "gpt-4o"]))
+    assert json.loads(built.to_core())["batch"] == {
+        "models": ["auto", "gpt-4o"],
+        "window_ms": 20,
+        "max_items": 10,
+        "max_prompt_tokens": 8000,
+        "max_answer_tokens": 4000,
+        "format": "auto",
+        "vote": 1,
+        "check": 0.0,
+        "always": False,
+    }
+    assert Policy.from_dict(json.loads(built.to_core())) == built
+
+
+def test_what_is_asked_otherwise_has_other_answers() -> None:
+    """Which calls wait, how long, and what is measured, makes no other answers."""
+    plain = Batch(models="auto")
+    same = [Batch(models=["auto", "b"]), Batch(models="auto", window_ms=0), Batch(models="auto", check=0.5)]
+    assert {batch.salt() for batch in same} == {plain.salt()}
+    more = [{"max_items": 2}, {"max_prompt_tokens": 9}, {"max_answer_tokens": 9}, {"format": "json"}, {"vote": 3}]
+    other = [Batch(models="auto", **values) for values in (*more, {"always": True})]  # type: ignore[arg-type]
+    assert len({batch.salt() for batch in (plain, *other)}) == 7
 
 
 def test_tiers_keep_their_order() -> None:
@@ -591,9 +663,9 @@ def test_a_policy_cannot_be_changed_also_not_through_what_it_was_made_of() -> No
         policy.strict = True  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("part", [Cache, ModelPrice])
-def test_the_signature_shown_to_type_checkers_is_the_real_one(part: type[Any]) -> None:
-    tree = ast.parse(Path(room.__file__).read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("part", "home"), [(Cache, room), (ModelPrice, room), (Batch, batch_policy)])
+def test_the_signature_shown_to_type_checkers_is_the_real_one(part: type[Any], home: Any) -> None:
+    tree = ast.parse(Path(home.__file__).read_text(encoding="utf-8"))
     body = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == part.__name__).body
     args = next(f for i in body if isinstance(i, ast.If) for f in i.body if isinstance(f, ast.FunctionDef)).args
     assert [a.arg for a in args.args[1:] + args.kwonlyargs] == [f.name for f in dataclasses.fields(part)]

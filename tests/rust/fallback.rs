@@ -317,6 +317,7 @@ impl Scene {
             has_hooks: false,
             route: None,
             escalate: None,
+            batch: None,
         };
         let target = |name: &str| Target {
             upstream: Some(name.into()),

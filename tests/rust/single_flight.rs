@@ -102,6 +102,7 @@ fn engine() -> Arc<Engine> {
         has_hooks: false,
         route: None,
         escalate: None,
+        batch: None,
     };
     Arc::new(Engine::new(config, [1; 32], &Arc::default(), None).unwrap())
 }
