@@ -14,6 +14,7 @@ use crate::hooks::Hooks;
 use crate::ledger::{Books, Money, Purpose};
 use crate::patience::{Limits, Patience};
 use crate::receipt::Receipt;
+use crate::stages::batch::window::Packing;
 use crate::upstream::Sender;
 use crate::upstream::plan::{Plan, Tier};
 
@@ -122,6 +123,8 @@ pub struct Context {
     pub tag: Option<Arc<str>>,
     /// None = what the policy says. A call with wishes shares no work with others.
     pub wishes: Option<Arc<Wishes>>,
+    /// The calls of one `map`, which share requests with each other; None = it is none of them.
+    pub packing: Option<Arc<Packing>>,
     /// The caller has looked for the answer on disk, just now.
     pub looked_on_disk: bool,
     /// The event loop that the caller waits on, by a number; None = it blocks a thread, and whatever loop may be on it.

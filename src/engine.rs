@@ -18,6 +18,8 @@ use crate::labels::Labels;
 use crate::ledger::{Books, Ledger, ModelPrice, PriceTable};
 use crate::pipeline::Pipeline;
 use crate::route::gates::Capabilities;
+use crate::stages::batch::BatchStage;
+use crate::stages::batch::settings::Settings as BatchSettings;
 use crate::stages::cache::CacheStage;
 use crate::stages::escalate::EscalateStage;
 use crate::stages::escalate::ladder::Ladder;
@@ -44,6 +46,7 @@ pub struct Engine {
     has_hooks: bool,
     labels: Arc<Labels>,
     pipeline: Arc<Pipeline>,
+    packs: Option<BatchSettings>,
     /// What the cache was made by.
     settings: Option<CacheConfig>,
 }
@@ -97,7 +100,10 @@ impl Engine {
             let ladder = Ladder::new(escalate, capabilities)?;
             Ok::<_, Error>(EscalateStage::new(ladder, Arc::clone(&prices), Arc::clone(&labels)))
         });
-        let pipeline = Pipeline::new(Arc::clone(&cache), route.transpose()?, escalate.transpose()?, upstream);
+        let batch = config.batch.as_ref().map(BatchSettings::new).transpose()?;
+        let packs = batch.clone();
+        let batch = batch.map(|settings| BatchStage::new(settings, Arc::clone(&prices)));
+        let pipeline = Pipeline::new(Arc::clone(&cache), route.transpose()?, escalate.transpose()?, batch, upstream);
         Ok(Self {
             aliases: config.aliases,
             prices,
@@ -111,7 +117,13 @@ impl Engine {
             labels,
             pipeline,
             settings: config.cache,
+            packs,
         })
+    }
+
+    /// Whether calls to this name may share a request.
+    pub fn packs(&self, model: &str) -> bool {
+        self.packs.as_ref().is_some_and(|settings| settings.has(model))
     }
 
     pub fn prices(&self) -> &Arc<PriceTable> {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exchange::{Request, Response};
+use crate::stages::batch::BatchStage;
 use crate::stages::cache::CacheStage;
 use crate::stages::escalate::EscalateStage;
 use crate::stages::route::RouteStage;
@@ -33,12 +34,14 @@ impl Pipeline {
         cache: Arc<CacheStage>,
         route: Option<RouteStage>,
         escalate: Option<EscalateStage>,
+        batch: Option<BatchStage>,
         upstream: Upstream,
     ) -> Arc<Self> {
-        // After these: compress, batch.
+        // Before batch: compress.
         let mut stages: Vec<Arc<dyn Stage>> = vec![cache];
         stages.extend(route.map(|stage| Arc::new(stage) as Arc<dyn Stage>));
         stages.extend(escalate.map(|stage| Arc::new(stage) as Arc<dyn Stage>));
+        stages.extend(batch.map(|stage| Arc::new(stage) as Arc<dyn Stage>));
         Arc::new(Self { stages, upstream })
     }
 

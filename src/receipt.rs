@@ -110,6 +110,20 @@ pub struct Decisions {
     pub overhead: Money,
     /// A part of it has no known price.
     pub has_unknown: bool,
+    /// None = it was asked alone.
+    pub pack: Option<Packed>,
+}
+
+/// A call that shared its request with others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Questions in the request.
+    pub items: usize,
+    /// Its place among them, from 1.
+    pub place: usize,
+    /// Tokens that all of them together did not need to send, and those that the pack itself took.
+    pub saved_tokens: u64,
+    pub overhead_tokens: u64,
 }
 
 /// What the stage route decided.

@@ -158,10 +158,13 @@ impl Prefix {
     }
 }
 
+/// Whether a header (lower case) says nothing of what is asked, or by whom.
+pub fn is_ignored_header(name: &str) -> bool {
+    IGNORED_HEADERS.contains(&name) || IGNORED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 fn is_ignored(name: &str, scope: &Scope) -> bool {
-    IGNORED_HEADERS.contains(&name)
-        || IGNORED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || scope.ignored_headers.iter().any(|ignored| ignored == name)
+    is_ignored_header(name) || scope.ignored_headers.iter().any(|ignored| ignored == name)
 }
 
 fn part(hasher: &mut Sha256, bytes: &[u8]) {

@@ -51,6 +51,15 @@ impl Draft {
         self.books.record_charge(Charge { stage, ..charge });
     }
 
+    /// Hands the charges over to who writes them down: the draft is several answers, and each has a part of them. What
+    /// comes later is overhead.
+    pub fn take(&self) -> Vec<Charge> {
+        match std::mem::replace(&mut *self.lock(), State::Settled(self.stage)) {
+            State::Open(charges) => charges,
+            State::Settled(_) => Vec::new(),
+        }
+    }
+
     /// Writes the charges down; returns what they come to, None where a price is unknown.
     pub fn settle(&self, accepted: bool) -> Option<Money> {
         let stage = if accepted { UPSTREAM } else { self.stage };

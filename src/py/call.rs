@@ -14,6 +14,7 @@ use super::deliver::{Address, Job, LoopQueue, Parcel};
 use super::engine::{Ledger, endpoint, mode, prefix, warn};
 use super::error::{CoreError, panicked, to_python};
 use super::hooks::equip;
+use super::packing::Packing;
 use super::plan::Plan;
 use super::receipt::ReceiptCell;
 use super::sender::{PythonSender, RawHeaders, header_map};
@@ -27,6 +28,7 @@ use crate::exchange::{Body, Request, Response};
 use crate::ledger::{Money, Purpose};
 use crate::patience::{Limits, Patience};
 use crate::receipt::{Facts, Receipt};
+use crate::stages::batch::window;
 use crate::upstream::Sender;
 use crate::upstream::http::can_send;
 
@@ -77,8 +79,6 @@ pub struct Call {
     pub request: Request,
     /// Rust sends it.
     pub by_rust: bool,
-    /// It belongs to a session of packs (`many.py`).
-    pub packs: bool,
 }
 
 impl Call {
@@ -139,6 +139,7 @@ impl Call {
             plan,
             tier: None,
             max_cost: None,
+            packing: packing(&item("packing")?),
             purpose: Purpose::default(),
             limits: Limits {
                 connect: time("connect")?,
@@ -157,8 +158,7 @@ impl Call {
             inside: false,
             tasks: None,
         };
-        let packs = !item("packing")?.is_none();
-        Ok(Some(Self { cx, request, by_rust, packs }))
+        Ok(Some(Self { cx, request, by_rust }))
     }
 
     /// Waits for the answer without the GIL; Ctrl-C drops the call.
@@ -204,7 +204,8 @@ impl Call {
     /// Whether it may ask several models, or functions, or for others too: more than a runtime is for that ends with the
     /// call.
     fn is_long(&self, core: &engine::Engine) -> bool {
-        self.packs || core.has_hooks() || self.cx.plan.as_ref().is_some_and(|plan| plan.choices.is_some())
+        let asked = || self.cx.receipt.read(|facts| Arc::clone(&facts.model_asked));
+        core.has_hooks() || self.cx.plan.as_ref().is_some_and(|plan| plan.choices.is_some()) || core.packs(&asked())
     }
 
     async fn run(self, core: Arc<engine::Engine>) -> Result<Landed, Failed> {
@@ -218,6 +219,11 @@ impl Call {
         };
         Ok(Landed { status, headers, body, pipe, receipt: self.cx.receipt })
     }
+}
+
+/// The session of a call of one `map`.
+pub fn packing(value: &Bound<'_, PyAny>) -> Option<Arc<window::Packing>> {
+    value.cast::<Packing>().ok().map(|packing| Arc::clone(&packing.get().0))
 }
 
 /// (reference, seconds, USD)

@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::call::{Answer, Call, seconds};
+use super::call::{Answer, Call, packing, seconds};
 use super::deliver::{Job, LoopQueue};
 use super::error::guarded;
 use super::place::Place;
@@ -91,6 +91,7 @@ impl Miss {
             plan,
             tier: None,
             max_cost: None,
+            packing: self.packing.as_ref().and_then(|object| packing(object.bind(py))),
             purpose: Purpose::default(),
             limits,
             patience: Arc::new(Patience::default()),
@@ -104,6 +105,6 @@ impl Miss {
             inside: false,
             tasks: None,
         };
-        Ok(Call { cx, request, by_rust: true, packs: self.packing.is_some() })
+        Ok(Call { cx, request, by_rust: true })
     }
 }

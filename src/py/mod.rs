@@ -20,6 +20,7 @@ mod hit;
 mod hooks;
 mod local;
 mod miss;
+mod packing;
 mod place;
 mod plain;
 mod plan;
@@ -63,6 +64,8 @@ mod _core {
     use super::hit::Hit;
     #[pymodule_export]
     use super::miss::Miss;
+    #[pymodule_export]
+    use super::packing::Packing;
     #[pymodule_export]
     use super::place::{Place, Shape};
     #[pymodule_export]

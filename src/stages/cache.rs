@@ -260,6 +260,8 @@ impl CacheStage {
                     seat.flight.set_stores();
                 }
                 cx.receipt.update(|facts| facts.outcome = Some(Outcome::Joined));
+                // A call of one `map` that waits for an equal one: its worker comes with no other meanwhile.
+                let _parked = cx.packing.as_ref().map(|packing| packing.park());
                 flight::land(seat, cx, request, Outcome::Joined).await
             }
         }

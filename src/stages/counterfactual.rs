@@ -42,13 +42,18 @@ impl Counterfactual {
             return;
         }
         let (usage, cost, tag) = self.cx.receipt.read(|facts| (facts.usage.clone(), facts.cost, facts.tag.clone()));
+        // What the stage batch saved on the answer stands in its own line of the bill.
+        let packed = self.cx.receipt.read(|facts| {
+            let is_packed = facts.decisions.as_ref().is_some_and(|all| all.pack.is_some());
+            facts.saved.filter(|_| is_packed).unwrap_or_default()
+        });
         // Nothing was charged: there is no answer to compare.
         let Some(usage) = usage else { return };
         let now = now();
         let would_cost = self.baselines.iter().find_map(|tier| tier.cost(&self.prices, &usage, now));
-        let amount = would_cost.zip(cost).map(|(would, did)| would - did);
+        let amount = would_cost.zip(cost).map(|(would, did)| would - did - packed);
         let model = self.baselines.first().map_or_else(|| "".into(), |tier| tier.model().into());
-        self.cx.receipt.update(|facts| facts.saved = amount);
+        self.cx.receipt.update(|facts| facts.saved = amount.map(|amount| amount + packed));
         self.cx.books.record_saving(&Saving { stage: self.stage, model, tag, amount });
     }
 }

@@ -17,10 +17,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::climb::Climb;
-use self::confidence::Without;
 use self::deadline::Deadline;
 use self::ladder::Ladder;
 use super::counterfactual::Counterfactual;
+use super::lacking::Lacking;
 use crate::budget::Budgets;
 use crate::context::Context;
 use crate::effects::has_effects;
@@ -39,12 +39,12 @@ pub struct EscalateStage {
     ladder: Arc<Ladder>,
     prices: Arc<PriceTable>,
     labels: Arc<Labels>,
-    without_logprobs: Without,
+    without_logprobs: Lacking,
 }
 
 impl EscalateStage {
     pub fn new(ladder: Ladder, prices: Arc<PriceTable>, labels: Arc<Labels>) -> Self {
-        Self { ladder: Arc::new(ladder), prices, labels, without_logprobs: Without::default() }
+        Self { ladder: Arc::new(ladder), prices, labels, without_logprobs: Lacking::default() }
     }
 
     /// The same call, with no more to spend than this; what a classifier of the stage before cost is part of it.

@@ -2,7 +2,9 @@
 
 mod aside;
 mod at_end;
+pub mod batch;
 pub mod cache;
 mod counterfactual;
 pub mod escalate;
+mod lacking;
 pub mod route;

@@ -362,6 +362,7 @@ impl Scene {
             plan: Some(Arc::clone(&self.plan)),
             tier: None,
             max_cost: None,
+            packing: None,
             purpose: Purpose::default(),
             limits: Limits { connect: None, read: None, write: None, max_retries: retries },
             patience: Arc::new(Patience::default()),

@@ -125,6 +125,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         plan: None,
         tier: None,
         max_cost: None,
+        packing: None,
         purpose: Purpose::default(),
         limits: Limits { connect: None, read: None, write: None, max_retries: retries },
         patience: Arc::new(Patience::default()),

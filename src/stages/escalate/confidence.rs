@@ -1,31 +1,6 @@
-//! Logprobs: asked for when a scorer wants them, and not again where there are none.
-
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+//! Logprobs: what makes an answer come with them.
 
 use crate::exchange::{Endpoint, Request};
-
-/// Servers beyond this many that have no logprobs: they are asked again.
-const MOST: usize = 1000;
-
-/// URLs and models that gave no logprobs.
-#[derive(Default)]
-pub struct Without(Mutex<HashSet<(Arc<str>, Arc<str>)>>);
-
-impl Without {
-    pub fn knows(&self, place: &(Arc<str>, Arc<str>)) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(place)
-    }
-
-    /// Remembers a place; whether that is news.
-    pub fn remember(&self, place: (Arc<str>, Arc<str>)) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST {
-            known.clear();
-        }
-        known.insert(place)
-    }
-}
 
 /// The request with what makes its answer come with logprobs.
 pub fn with_logprobs(request: &Request) -> Request {

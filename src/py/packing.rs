@@ -1,0 +1,27 @@
+//! The session of one `client.farthing.map()`, as its workers hold it.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use crate::stages::batch::window;
+
+/// See the module.
+#[pyclass(frozen, module = "farthing._core")]
+pub struct Packing(pub Arc<window::Packing>);
+
+#[pymethods]
+impl Packing {
+    /// `workers`: how many will ask questions, one after the other. `max_items`: questions in one request; None = as the
+    /// policy says.
+    #[new]
+    #[pyo3(signature = (workers, max_items=None))]
+    fn new(workers: usize, max_items: Option<usize>) -> Self {
+        Self(window::Packing::new(workers, max_items))
+    }
+
+    /// A worker has no question left.
+    fn leave(&self, py: Python<'_>) {
+        py.detach(|| self.0.leave());
+    }
+}

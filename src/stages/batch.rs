@@ -1,0 +1,119 @@
+//! Calls that differ in their last question alone share one request.
+//!
+//! A call waits a moment for others (`batch/window.rs`); which may come together is in `batch/group.rs`, what becomes of
+//! them in `batch/work.rs`, how several questions are written as one in `crate::batch`. A call that got no good answer that
+//! way is asked alone, by itself: nothing is lost.
+
+mod asking;
+mod group;
+pub mod settings;
+pub mod share;
+pub mod vote;
+pub mod window;
+mod work;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::settings::Settings;
+use self::window::{Seat, Then, Verdict, Windows};
+use self::work::{Shared, Work};
+use super::lacking::Lacking;
+use crate::context::Context;
+use crate::error::Result;
+use crate::exchange::{Request, Response};
+use crate::ledger::PriceTable;
+use crate::pipeline::{Next, Stage};
+
+const NAME: &str = "batch";
+/// How long the calls of one `map` wait for each other at most: a worker may be held up by something else.
+const LONGEST: Duration = Duration::from_secs(1);
+/// What waits for a pack is not silent: the pack has its own limits, and ends within them.
+const PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
+/// See the module.
+pub struct BatchStage {
+    shared: Arc<Shared>,
+    windows: Arc<Windows>,
+}
+
+impl BatchStage {
+    pub fn new(settings: Settings, prices: Arc<PriceTable>) -> Self {
+        let shared = Shared { settings, prices, without_schemas: Lacking::default() };
+        Self { shared: Arc::new(shared), windows: Arc::default() }
+    }
+
+    /// Whether a call to this name may wait for others.
+    pub fn has(&self, model: &str) -> bool {
+        self.shared.settings.has(model)
+    }
+
+    /// Waits for the call's part of a pack. None: it is not for one.
+    async fn packed(&self, cx: &Context, request: &Request, next: &Next) -> Option<Verdict> {
+        let settings = &self.shared.settings;
+        let window = match &cx.packing {
+            Some(_) => LONGEST,
+            None => settings.window?,
+        };
+        let (group, item) = group::read(cx, request, cx.packing.as_ref().map(|packing| packing.number()))?;
+        let work = Work { shared: Arc::clone(&self.shared), next: next.clone() };
+        let start = move |seats: Vec<Seat>| {
+            let Some(cx) = seats.first().map(|seat| seat.cx.clone()) else { return };
+            cx.spawn(work.clone().run(seats));
+        };
+        let (waiting, then) = match &cx.packing {
+            None => self.windows.join(group, item, cx, request, settings.max_items),
+            Some(packing) => {
+                // Whoever leaves last may do so on a thread without a runtime.
+                let (runtime, start) = (tokio::runtime::Handle::current(), start.clone());
+                let start = move |seats| {
+                    let _inside = runtime.enter();
+                    start(seats);
+                };
+                packing.join(group, item, cx, request, packing.most.unwrap_or(settings.max_items), Arc::new(start))
+            }
+        };
+        match then {
+            Then::Waits => {}
+            Then::Full(all) => all.into_iter().for_each(start),
+            Then::Opened(number) => {
+                let (windows, packing) = (Arc::clone(&self.windows), cx.packing.clone());
+                cx.spawn(async move {
+                    tokio::time::sleep(window).await;
+                    start(match packing {
+                        Some(packing) => packing.close(group, number),
+                        None => windows.close(group, number),
+                    });
+                });
+            }
+        }
+        cx.patience.pauses(PATIENCE);
+        let verdict = waiting.answer.await;
+        cx.patience.touch();
+        Some(verdict.unwrap_or_else(|_| Verdict::Alone("the pack was lost".to_owned())))
+    }
+}
+
+#[async_trait]
+impl Stage for BatchStage {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn call(&self, cx: &Context, request: Request, next: Next) -> Result<Response> {
+        let asked = cx.receipt.read(|facts| Arc::clone(&facts.model_asked));
+        if !self.has(&asked) || cx.inside {
+            return next.run(cx, request).await;
+        }
+        match self.packed(cx, &request, &next).await {
+            Some(Verdict::Answer(response)) => Ok(*response),
+            Some(Verdict::Alone(why)) => {
+                cx.receipt.update(|facts| facts.note(format!("asked alone: {why}")));
+                next.run(cx, request).await
+            }
+            None => next.run(cx, request).await,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Where calls wait for others that may share a request with them: for a while, or, where they belong to one `map`, until
+//! all of its workers wait.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::group::{Group, Item};
+use crate::context::Context;
+use crate::exchange::{Request, Response};
+
+/// What a call gets that waited.
+pub enum Verdict {
+    Answer(Box<Response>),
+    /// It has to be asked by itself: why.
+    Alone(String),
+}
+
+/// A call that waits for its part of an answer.
+pub struct Seat {
+    pub item: Item,
+    pub cx: Context,
+    pub request: Request,
+    answer: oneshot::Sender<Verdict>,
+    parked: Option<Arc<Parked>>,
+}
+
+impl Seat {
+    /// Resolves when its caller has gone.
+    pub async fn left(&mut self) {
+        self.answer.closed().await;
+    }
+
+    pub fn has_left(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    pub fn answer(self, verdict: Verdict) {
+        // A caller that has left wants none.
+        let _ = self.answer.send(verdict);
+    }
+
+    /// Its worker may come again: before any of the pack is answered, or the first to wake would seem the only one.
+    pub fn wakes(&self) {
+        if let Some(parked) = &self.parked {
+            parked.wake();
+        }
+    }
+}
+
+/// The caller's side of a [`Seat`].
+pub struct Waiting {
+    pub answer: oneshot::Receiver<Verdict>,
+    /// Gone with the call: a cancelled one does not count as waiting.
+    _parked: Option<Unpark>,
+}
+
+/// What is to be done with those who wait.
+pub enum Then {
+    /// Others may come.
+    Waits,
+    /// It is the first: somebody has to come back for it, with this number.
+    Opened(u64),
+    /// They leave now.
+    Full(Vec<Vec<Seat>>),
+}
+
+#[derive(Default)]
+struct Open {
+    number: u64,
+    seats: Vec<Seat>,
+}
+
+/// Groups of calls that wait, each for its own time.
+#[derive(Default)]
+pub struct Windows {
+    open: Mutex<HashMap<Group, Open>>,
+}
+
+impl Windows {
+    pub fn join(&self, group: Group, item: Item, cx: &Context, request: &Request, most: usize) -> (Waiting, Then) {
+        let (seat, waiting) = seat(item, cx, request, None);
+        let mut all = lock(&self.open);
+        (waiting, enter(&mut all, group, seat, most))
+    }
+
+    /// Those who came while a window was open.
+    pub fn close(&self, group: Group, number: u64) -> Vec<Seat> {
+        leave(&mut lock(&self.open), group, number)
+    }
+}
+
+/// The calls of one `map`.
+pub struct Packing {
+    number: u64,
+    /// Questions in one request, where the call says it; None = as the policy says.
+    pub most: Option<usize>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Workers that may still come with a question.
+    active: usize,
+    open: HashMap<Group, Open>,
+    /// Starts the work for those who waited when the last worker stopped.
+    start: Option<Arc<dyn Fn(Vec<Seat>) + Send + Sync>>,
+}
+
+impl Packing {
+    /// `workers`: how many will ask questions, one after the other.
+    pub fn new(workers: usize, most: Option<usize>) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let state = State { active: workers, open: HashMap::new(), start: None };
+        Arc::new(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), most, state: Mutex::new(state) })
+    }
+
+    /// Tells it from all others of this process.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// A worker has no question left.
+    pub fn leave(&self) {
+        self.rest(1);
+    }
+
+    /// A worker waits for something that others of the session do.
+    pub fn park(self: &Arc<Self>) -> Unpark {
+        let parked = Arc::new(Parked { packing: Arc::clone(self), waits: AtomicBool::new(true) });
+        self.rest(1);
+        Unpark(parked)
+    }
+
+    /// `start`: starts the work for those who waited, if everybody waits later on.
+    pub fn join(
+        self: &Arc<Self>,
+        group: Group,
+        item: Item,
+        cx: &Context,
+        request: &Request,
+        most: usize,
+        start: Arc<dyn Fn(Vec<Seat>) + Send + Sync>,
+    ) -> (Waiting, Then) {
+        let parked = Arc::new(Parked { packing: Arc::clone(self), waits: AtomicBool::new(true) });
+        let (seat, waiting) = seat(item, cx, request, Some(parked));
+        let mut state = lock(&self.state);
+        state.start = Some(start);
+        state.active = state.active.saturating_sub(1);
+        let then = enter(&mut state.open, group, seat, most);
+        if state.active > 0 {
+            return (waiting, then);
+        }
+        let mut full = match then {
+            Then::Full(full) => full,
+            Then::Waits | Then::Opened(_) => Vec::new(),
+        };
+        full.extend(state.open.drain().map(|(_, open)| open.seats));
+        (waiting, Then::Full(full))
+    }
+
+    pub fn close(&self, group: Group, number: u64) -> Vec<Seat> {
+        leave(&mut lock(&self.state).open, group, number)
+    }
+
+    fn rest(&self, workers: usize) {
+        let mut state = lock(&self.state);
+        state.active = state.active.saturating_sub(workers);
+        if state.active > 0 || state.open.is_empty() {
+            return;
+        }
+        let Some(start) = state.start.clone() else { return };
+        let all: Vec<Vec<Seat>> = state.open.drain().map(|(_, open)| open.seats).collect();
+        drop(state);
+        all.into_iter().for_each(|seats| start(seats));
+    }
+
+    fn wake(&self) {
+        lock(&self.state).active += 1;
+    }
+}
+
+/// A worker that waits.
+struct Parked {
+    packing: Arc<Packing>,
+    waits: AtomicBool,
+}
+
+impl Parked {
+    fn wake(&self) {
+        if self.waits.swap(false, Ordering::AcqRel) {
+            self.packing.wake();
+        }
+    }
+}
+
+/// Wakes the worker when it is dropped.
+pub struct Unpark(Arc<Parked>);
+
+impl Drop for Unpark {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
+fn seat(item: Item, cx: &Context, request: &Request, parked: Option<Arc<Parked>>) -> (Seat, Waiting) {
+    let (sender, receiver) = oneshot::channel();
+    let unpark = parked.as_ref().map(|parked| Unpark(Arc::clone(parked)));
+    let seat = Seat { item, cx: cx.clone(), request: request.clone(), answer: sender, parked };
+    (seat, Waiting { answer: receiver, _parked: unpark })
+}
+
+fn enter(all: &mut HashMap<Group, Open>, group: Group, seat: Seat, most: usize) -> Then {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let open = all.entry(group).or_default();
+    open.seats.retain(|seat| !seat.has_left());
+    open.seats.push(seat);
+    if open.seats.len() >= most {
+        let full = all.remove(&group).map(|open| open.seats).unwrap_or_default();
+        return Then::Full(vec![full]);
+    }
+    if open.number != 0 {
+        return Then::Waits;
+    }
+    open.number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Then::Opened(open.number)
+}
+
+fn leave(all: &mut HashMap<Group, Open>, group: Group, number: u64) -> Vec<Seat> {
+    if all.get(&group).is_some_and(|open| open.number == number) {
+        return all.remove(&group).map(|open| open.seats).unwrap_or_default();
+    }
+    Vec::new()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,246 @@
+//! One pack on its way: asked, read, handed out. What it has no good answer for is asked alone, by its own caller.
+//!
+//! A pack that fails is asked once more, and then each of its questions by itself; one that is cut off is halved. How one
+//! request is made and read is in `asking.rs`, the callers' money is shared out in `share.rs`.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+
+use super::NAME;
+use super::asking::{Answered, Asked, answer};
+use super::settings::Settings;
+use super::share::{Weights, split_money};
+use super::vote;
+use super::window::{Seat, Verdict};
+use crate::batch::{Flaw, Rates, Sizes, Worth, packs, worth};
+use crate::context::Context;
+use crate::ledger::{Charge, Money, PriceTable, Purpose, Saving, UPSTREAM, Usage};
+use crate::pipeline::Next;
+use crate::receipt::Packed;
+use crate::stages::counterfactual::now;
+use crate::stages::lacking::Lacking;
+use crate::tokens::answer::text_tokens;
+
+/// Tokens that an id, quotes and a line's end take beside each answer.
+pub const OUTPUT_OVERHEAD: u64 = 6;
+/// An answer's tokens, where nothing is said of them.
+const TYPICAL_ANSWER: u64 = 200;
+
+/// What all packs of a policy share.
+pub struct Shared {
+    pub settings: Settings,
+    pub prices: Arc<PriceTable>,
+    pub without_schemas: Lacking,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Work {
+    pub shared: Arc<Shared>,
+    pub next: Next,
+}
+
+impl Work {
+    /// Asks for all who wait, in as many packs as it takes.
+    pub async fn run(self, mut seats: Vec<Seat>) {
+        seats.retain(|seat| !seat.has_left());
+        let settings = &self.shared.settings;
+        let Some(first) = seats.first() else { return };
+        let tokens: Vec<u64> = seats.iter().map(|seat| seat.item.question_tokens).collect();
+        let answer = first.item.most.unwrap_or(TYPICAL_ANSWER).saturating_add(OUTPUT_OVERHEAD);
+        let most = first.cx.packing.as_ref().and_then(|packing| packing.most).unwrap_or(settings.max_items);
+        let prompt = settings.max_prompt_tokens.saturating_sub(first.item.prefix_tokens);
+        let ranges = packs(&tokens, answer, most, prompt, settings.max_answer_tokens);
+        let mut left = seats.into_iter();
+        let all: Vec<_> =
+            ranges.into_iter().map(|range| self.pack(left.by_ref().take(range.len()).collect())).collect();
+        join_all(all).await;
+    }
+
+    /// Boxed, because a pack may become two.
+    fn pack(&self, seats: Vec<Seat>) -> BoxFuture<'_, ()> {
+        self.try_pack(seats).boxed()
+    }
+
+    async fn try_pack(&self, mut seats: Vec<Seat>) {
+        seats.retain(|seat| !seat.has_left());
+        if seats.len() < 2 {
+            return alone(seats, "no other call came to share a request with");
+        }
+        let Some(asked) = Asked::of(&seats) else { return };
+        let expected = self.worth(&asked, seats.len(), asked.overhead());
+        if !self.shared.settings.always && !expected.pays() {
+            let count = seats.len();
+            return alone(seats, &format!("a pack of {count} would cost more than it saves"));
+        }
+        let answered = tokio::select! {
+            biased;
+            () = all_left(&mut seats) => return,
+            answered = self.ask(&asked) => answered,
+        };
+        match answered {
+            Ok(answered) => self.hand_out(seats, &asked, answered).await,
+            Err(why) => alone(seats, &why),
+        }
+    }
+
+    /// The answers, and once more if there was none that could be read; with votes, several packs each time.
+    async fn ask(&self, asked: &Asked) -> Result<Vec<Answered>, String> {
+        let mut why = String::new();
+        for _ in 0..2 {
+            let orders = vote::orders(asked.questions.len(), self.shared.settings.vote);
+            let all = join_all(orders.iter().map(|order| self.ask_once(asked, order))).await;
+            let mut answered = Vec::new();
+            let mut again = true;
+            for one in all {
+                match one {
+                    Ok(one) => answered.push(one),
+                    Err(failed) => {
+                        again &= failed.again;
+                        why = failed.why;
+                    }
+                }
+            }
+            // One that is cut off says nothing new when it is asked again.
+            if answered.iter().any(|one| one.is_cut || one.texts.iter().any(Result::is_ok)) {
+                return Ok(answered);
+            }
+            if let Some(one) = answered.first() {
+                let flaw = one.texts.iter().find_map(|text| text.as_ref().err());
+                why = flaw.map_or_else(String::new, ToString::to_string);
+            }
+            answered.iter().for_each(|one| asked.book_in_vain(&one.draft));
+            if !again {
+                break;
+            }
+        }
+        Err(why)
+    }
+
+    /// Gives each caller its answer; the others are asked again.
+    async fn hand_out(&self, seats: Vec<Seat>, asked: &Asked, answered: Vec<Answered>) {
+        let votes = self.shared.settings.vote;
+        let all: Vec<&[Result<String, Flaw>]> = answered.iter().map(|one| one.texts.as_slice()).collect();
+        let texts = vote::majority(&all, seats.len(), votes);
+        let is_cut = answered.iter().any(|one| one.is_cut);
+        let mut answered = answered.into_iter();
+        let Some(whole) = answered.next() else { return alone(seats, "the pack has no answer") };
+        // The first pack's answer is paid for as the calls'; the others were asked to be sure of it.
+        answered.for_each(|one| asked.book_in_vain(&one.draft));
+        let bill = self.bill(asked, &whole, &texts);
+        // Before any of them is answered, or the first to come back would seem to be the last one left.
+        seats.iter().for_each(Seat::wakes);
+        let mut again = Vec::new();
+        for (at, ((seat, text), part)) in seats.into_iter().zip(texts).zip(bill).enumerate() {
+            match text {
+                Ok(text) => {
+                    let response = answer(&whole, at, &text, part.usage.as_ref());
+                    part.pay(&seat.cx, &whole);
+                    seat.answer(Verdict::Answer(Box::new(response)));
+                }
+                Err(why) => {
+                    part.charges.into_iter().for_each(|charge| in_vain(&seat.cx, charge));
+                    again.push((seat, why));
+                }
+            }
+        }
+        // A pack that was too long for one answer may not be too long for two.
+        if is_cut && again.len() > 1 {
+            let second = again.split_off(again.len().div_ceil(2));
+            let halves = [again, second].map(|half| self.pack(half.into_iter().map(|(seat, _)| seat).collect()));
+            join_all(halves).await;
+            return;
+        }
+        for (seat, why) in again {
+            seat.answer(Verdict::Alone(why));
+        }
+    }
+
+    /// Each caller's part of what was used, paid and saved.
+    fn bill(&self, asked: &Asked, whole: &Answered, texts: &[Result<String, String>]) -> Vec<Part> {
+        let model = asked.model();
+        let tokens = |text: &Result<String, String>| text.as_ref().map_or(0, |text| text_tokens(&model, text).tokens);
+        let answers: Vec<u64> = texts.iter().map(tokens).collect();
+        let good = texts.iter().filter(|text| text.is_ok()).count();
+        let worth = self.worth(asked, good, whole.overhead);
+        let mut gains = worth.gain().map(|gain| split_money(gain, good).into_iter());
+        let weights = |usage: &Usage| Weights::new(&asked.tokens, &answers, usage.prompt);
+        let mut usages = whole.facts.usage.as_ref().map(|usage| weights(usage).usages(usage).into_iter());
+        let mut charges: Vec<_> =
+            whole.draft.take().iter().map(|charge| weights(&charge.usage).charges(charge).into_iter()).collect();
+        let packed = |at: usize| Packed {
+            items: texts.len(),
+            place: at + 1,
+            saved_tokens: worth.saved_tokens,
+            overhead_tokens: worth.overhead_tokens,
+        };
+        let part = |(at, text): (usize, &Result<String, String>)| Part {
+            usage: usages.as_mut().and_then(Iterator::next),
+            charges: charges.iter_mut().filter_map(Iterator::next).collect(),
+            saved: text.is_ok().then(|| gains.as_mut().and_then(Iterator::next)).flatten(),
+            packed: packed(at),
+        };
+        texts.iter().enumerate().map(part).collect()
+    }
+
+    fn worth(&self, asked: &Asked, items: usize, overhead: u64) -> Worth {
+        let prefix = asked.prefix_tokens;
+        let sizes = Sizes { prefix, items: items as u64, overhead, output_overhead: OUTPUT_OVERHEAD };
+        let (model, name) = (asked.model(), asked.name());
+        let rates = self.shared.prices.rates(asked.url(), &[&model, &name], now());
+        worth(&sizes, rates.as_ref().and_then(Rates::of).as_ref())
+    }
+}
+
+/// One caller's part of a pack.
+struct Part {
+    usage: Option<Usage>,
+    charges: Vec<Charge>,
+    /// None: a price is not known.
+    saved: Option<Money>,
+    packed: Packed,
+}
+
+impl Part {
+    /// Writes it down as what the call used, and cost.
+    fn pay(self, cx: &Context, whole: &Answered) {
+        let cost = self.charges.iter().map(|charge| charge.cost).sum::<Option<Money>>();
+        let model = whole.facts.model_answered.clone();
+        cx.receipt.update(|facts| {
+            facts.usage.clone_from(&self.usage);
+            facts.cost = cost.filter(|_| !self.charges.is_empty());
+            facts.model_answered.clone_from(&model);
+            facts.saved = self.saved;
+            facts.decisions().pack = Some(self.packed);
+        });
+        let tag = cx.tag.clone();
+        let model = model.or_else(|| self.charges.first().map(|charge| Arc::clone(&charge.model))).unwrap_or_default();
+        for charge in self.charges {
+            match &cx.purpose {
+                Purpose::Draft(draft) => draft.record(charge),
+                _ => cx.books.record_charge(Charge { stage: UPSTREAM, ..charge }),
+            }
+        }
+        cx.books.record_saving(&Saving { stage: NAME, model, tag, amount: self.saved });
+    }
+}
+
+/// A part of a pack that came to nothing: overhead.
+pub fn in_vain(cx: &Context, charge: Charge) {
+    cx.receipt.update(|facts| facts.spend(charge.cost));
+    cx.books.record_charge(Charge { stage: NAME, ..charge });
+}
+
+/// Each of them has to be asked by itself.
+pub fn alone(seats: Vec<Seat>, why: &str) {
+    seats.iter().for_each(Seat::wakes);
+    for seat in seats {
+        seat.answer(Verdict::Alone(why.to_owned()));
+    }
+}
+
+async fn all_left(seats: &mut [Seat]) {
+    join_all(seats.iter_mut().map(Seat::left)).await;
+}
