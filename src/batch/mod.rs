@@ -8,6 +8,7 @@
 mod heads;
 mod json;
 mod lines;
+mod order;
 mod pack;
 mod scan;
 mod schema;

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Flaw, Format, Shape, json, lines, schema};
+use super::{Flaw, Format, Shape, json, lines, order, schema};
 
 /// First of all, since it never changes; and short, since every pack pays for it.
 const INSTRUCTION: &str = "The questions below are independent. Each stands between <question id=\"N\" mark=\"M\"> and \
@@ -31,7 +31,7 @@ const MARK: usize = 8;
 pub struct Pack {
     /// The one message of the user's.
     pub message: String,
-    /// None: the request has none.
+    /// None: the request has none. What is sent is [`Self::response_format_text`], since here fields have lost their order.
     pub response_format: Option<Value>,
     pub format: Format,
     pub shape: Shape,
@@ -73,6 +73,11 @@ impl Pack {
             Format::Json => json::split(text, self.ids.len(), &self.shape),
             Format::Lines => lines::split(text, is_cut, self.ids.len(), &self.shape),
         }
+    }
+
+    /// The `response_format` to send. `own`: what all the calls have, as it stands.
+    pub fn response_format_text(&self, own: Option<&str>) -> Option<String> {
+        self.response_format.as_ref().map(|format| order::text(format, &self.ids, own))
     }
 
     /// What a model that keeps to the instruction writes for these answers.

@@ -37,7 +37,10 @@ fn each_question_stands_in_a_fence_that_it_cannot_close() {
     let constant = first.message.split("\n\n").next().unwrap();
     assert!(other.message.starts_with(constant) && constant.len() < 400, "{constant}");
     // The same text as three questions, and cut elsewhere.
-    assert_ne!(pack(&["ab", "c"], Format::Json, &Shape::Text).message, pack(&["a", "bc"], Format::Json, &Shape::Text).message);
+    assert_ne!(
+        pack(&["ab", "c"], Format::Json, &Shape::Text).message,
+        pack(&["a", "bc"], Format::Json, &Shape::Text).message
+    );
 }
 
 #[test]
@@ -96,6 +99,32 @@ fn a_schema_stands_once_and_its_references_hold() {
     let check = |answer: serde_json::Value| farthing::escalate::schema::check(schema, &json!({"1": answer, "2": {}}));
     assert_eq!(check(json!({"a": 1, "b": {"c": 2}})), farthing::escalate::schema::Verdict::Holds);
     assert_eq!(check(json!({"a": 1, "b": {"c": "x"}})), farthing::escalate::schema::Verdict::Fails);
+}
+
+#[test]
+fn fields_are_asked_for_in_the_callers_order() {
+    let packed = pack_of(11, Format::Json, &Shape::Text);
+    let text = packed.response_format_text(None).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), packed.response_format.unwrap());
+    let ids: Vec<_> = text.split("\":{\"type\":\"string\"}").filter_map(|part| part.rsplit('"').next()).collect();
+    assert_eq!(ids[..11], ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"]);
+    let own = r##"{"type": "json_schema", "json_schema": {"strict": true, "name": "x", "schema": {"type": "object",
+        "$defs": {"z": {"type": "object", "properties": {"q": {}, "p": {"enum": [{"b": 1, "a": 2}]}}}},
+        "properties": {"why": {"$ref": "#/properties/it"}, "it": {"$ref": "#/$defs/z"}}}}}"##;
+    let shape = Shape::read(Some(&serde_json::from_str(own).unwrap())).unwrap();
+    let packed = pack_of(1, Format::Json, &shape);
+    let text = packed.response_format_text(Some(own)).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), packed.response_format.clone().unwrap());
+    for part in [
+        r##""answer":{"type":"object","properties":{"why":{"$ref":"#/$defs/answer/properties/it"},"it":{"$ref":"#/$defs/z"}}}"##,
+        r##""z":{"type":"object","properties":{"q":{},"p":{"enum":[{"b":1,"a":2}]}}}"##,
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    // Of another text nothing is taken.
+    let other = packed.response_format_text(Some("[{")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&other).unwrap(), packed.response_format.unwrap());
+    assert_eq!(pack_of(1, Format::Lines, &Shape::Text).response_format_text(None), None);
 }
 
 #[test]

@@ -41,8 +41,11 @@ fn what_is_in_doubt_is_nobodys() {
         (r#"["a", {"id": 2, "answer": "b"}, "c"]"#, ["!Invalid"; 3]),
         (r#"{"1": "", "2": " \n", "3": null}"#, ["!Empty"; 3]),
         (r#"{"1": 1.50, "2": true, "3": {"a": 1}}"#, ["1.50", "true", "!Invalid"]),
-        (r#"{"1": "\ud800", "2": "a
-b", "3": "\x"}"#, ["!Invalid", "a\nb", "!Invalid"]),
+        (
+            r#"{"1": "\ud800", "2": "a
+b", "3": "\x"}"#,
+            ["!Invalid", "a\nb", "!Invalid"],
+        ),
         // A quotation mark that is not escaped.
         (r#"{"1": "a", "2": "say "hi" now", "3": "c"}"#, ["a", "!CutOff", "!Missing"]),
         (r#"{"1": "a", "2": "say ", then go", "3": "c"}"#, ["a", "!CutOff", "!Missing"]),

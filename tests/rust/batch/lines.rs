@@ -112,7 +112,8 @@ fn json_in_lines() {
 #[test]
 fn long_and_odd_texts_are_read_in_time() {
     let pack = pack_of(3, Format::Lines, &Shape::Text);
-    for text in ["```\n", "```x\n", "~~~x\n   y\n", "1. a\n", "1. ```\n\n", "1. a\n2. b\n3. c\n", "\n", "**", "#", "9"] {
+    for text in ["```\n", "```x\n", "~~~x\n   y\n", "1. a\n", "1. ```\n\n", "1. a\n2. b\n3. c\n", "\n", "**", "#", "9"]
+    {
         for is_cut in [true, false] {
             assert_eq!(pack.split(&text.repeat(50_000), is_cut).len(), 3);
         }
