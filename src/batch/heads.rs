@@ -38,25 +38,17 @@ impl Style {
     }
 }
 
-/// The heads of a text, and the numbers, with their lines, of what looks like one and is indented or in a code fence.
-pub struct Heads<'a> {
-    pub open: Vec<Head<'a>>,
-    pub hidden: Vec<(usize, usize)>,
-}
-
-pub fn find<'a>(lines: &[&'a str], is_cut: bool) -> Heads<'a> {
-    let mut heads = Heads { open: Vec::new(), hidden: Vec::new() };
+/// The heads of a text.
+pub fn find<'a>(lines: &[&'a str], is_cut: bool) -> Vec<Head<'a>> {
+    let mut heads = Vec::new();
     // A sign whose fences nothing closes any more, from which length on: looked for once.
     let mut unclosed = HashMap::new();
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         let head = read(line, at);
-        if head.is_none() {
-            heads.hidden.extend(read(line.trim_start(), at).map(|head| (at, head.number)));
-        }
         let fence = fence(head.as_ref().map_or(line.trim(), |head| head.rest.trim()));
-        heads.open.extend(head);
-        let behind = match fence {
+        heads.extend(head);
+        at = match fence {
             Some((sign, length)) if unclosed.get(&sign).is_none_or(|least| length < *least) => {
                 let behind = behind_fence(lines, at, (sign, length), is_cut);
                 if behind == at + 1 {
@@ -66,12 +58,18 @@ pub fn find<'a>(lines: &[&'a str], is_cut: bool) -> Heads<'a> {
             }
             _ => at + 1,
         };
-        for (inside, line) in lines.iter().enumerate().take(behind).skip(at + 1) {
-            heads.hidden.extend(read(line.trim_start(), inside).map(|head| (inside, head.number)));
-        }
-        at = behind;
     }
     heads
+}
+
+/// Whether a line has what may be the head of an item with one of these numbers, wherever in it.
+pub fn has_head(line: &str, is_wanted: impl Fn(usize) -> bool) -> bool {
+    let number = |word: &str| {
+        let word = word.trim_matches(['*', '#', '(', '`']);
+        word.strip_suffix(['.', ')', ':'])?.trim_matches('*').parse().ok()
+    };
+    read(line.trim_start(), 0).is_some_and(|head| is_wanted(head.number))
+        || line.split_whitespace().filter_map(number).any(is_wanted)
 }
 
 /// The sign of a code fence and how many of them, if a line opens one.

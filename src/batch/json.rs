@@ -1,7 +1,7 @@
 //! Answers as one JSON object.
 //!
 //! Also read: code fences and text around it, several objects, one more object around it, lists in order and lists of
-//! `{"id": ..., "answer": ...}`, numbers and booleans for strings, line breaks within strings. Nothing behind a break is
+//! `{"id": ..., "answer": ...}` or `{"1": ...}`, numbers and booleans for strings, line breaks within strings. Nothing behind a break is
 //! read: it could be a part of an answer.
 
 use super::scan::{Container, Member, container};
@@ -28,7 +28,7 @@ pub fn split(text: &str, count: usize, shape: &Shape) -> Vec<Result<String, Flaw
     while let Some(at) = text.get(from..).and_then(|rest| rest.find(['{', '['])).map(|offset| from + offset) {
         let outer = container(text, at);
         let (end, is_empty) = (outer.end, outer.members.is_empty());
-        let inner = unwrapped(text, outer, count);
+        let inner = unwrapped(text, outer);
         if !inner.is_object {
             lists.push(inner);
         } else if inner.members.iter().any(|member| index_of(member, count).is_some()) {
@@ -59,9 +59,9 @@ pub fn split(text: &str, count: usize, shape: &Shape) -> Vec<Result<String, Flaw
 }
 
 /// What is within an object of one member that is no answer.
-fn unwrapped<'a>(text: &'a str, outer: Container<'a>, count: usize) -> Container<'a> {
+fn unwrapped<'a>(text: &'a str, outer: Container<'a>) -> Container<'a> {
     match outer.members.as_slice() {
-        [only] if outer.is_object && index_of(only, count).is_none() && is_container(text, only.at) => {
+        [only] if only.name.is_some_and(|name| number(name).is_none()) && is_container(text, only.at) => {
             container(text, only.at)
         }
         _ => outer,
@@ -76,13 +76,17 @@ fn index_of(member: &Member, count: usize) -> Option<usize> {
     index(member.name?, count)
 }
 
-/// Of an id, which is a string or a number.
 fn index(id: &str, count: usize) -> Option<usize> {
+    number(id)?.checked_sub(1).filter(|index| *index < count)
+}
+
+/// Of an id, which is a JSON string or a number.
+fn number(id: &str) -> Option<usize> {
     let id = if id.starts_with('"') { string(id)? } else { id.to_owned() };
     let id = id.trim();
     let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-    let number: usize = if is_number { id.parse().ok()? } else { return None };
-    number.checked_sub(1).filter(|index| *index < count)
+    // One that is too long is nobody's.
+    is_number.then(|| id.parse().unwrap_or(usize::MAX))
 }
 
 /// The text of a JSON string. Line breaks and tabs in it should be escaped, and say what they say.
@@ -149,8 +153,10 @@ impl<'a> Found<'a> {
             let cut = last.and_then(|last| partly_labelled(text, last));
             return self.put(cut.and_then(|id| index(id, count)), Err(Flaw::CutOff));
         }
+        let has_id = |value: &&str| !matches!(shape, Shape::Text) && has_id(value);
         match list.members.len() {
-            _ if !labelled.is_empty() => self.all(Flaw::Invalid),
+            // Are they in the order of the ids, or in their own?
+            _ if !labelled.is_empty() || whole.iter().any(has_id) => self.all(Flaw::Invalid),
             length if length > count => self.all(Flaw::Double),
             // One was left out, and nobody knows which.
             length if length < count && list.end.is_some() => self.all(Flaw::Missing),
@@ -163,7 +169,12 @@ impl<'a> Found<'a> {
     }
 }
 
-/// The id and the answer of an object that has these and nothing else.
+fn has_id(value: &str) -> bool {
+    let is_id = |name: &str| name == "\"id\"" || number(name).is_some();
+    value.starts_with('{') && container(value, 0).members.iter().any(|member| member.name.is_some_and(is_id))
+}
+
+/// The id and the answer of an object that has these and nothing else, or the answer under its id.
 fn labelled(value: &str) -> Option<(&str, &str)> {
     if !value.starts_with('{') {
         return None;
@@ -175,6 +186,7 @@ fn labelled(value: &str) -> Option<(&str, &str)> {
         | [Member { name: Some("\"answer\""), value: answer, .. }, Member { name: Some("\"id\""), value: id, .. }] => {
             Some(((*id)?, (*answer)?))
         }
+        [Member { name: Some(id), value, .. }] if number(id).is_some() => Some((*id, (*value)?)),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::heads::{self, Head, INDENT, is_indented};
+use super::heads::{self, Head, INDENT, has_head, is_indented};
 use super::sequence::{Span, choose};
 use super::{Flaw, Shape};
 
@@ -42,12 +42,12 @@ pub fn merge(answers: &[&str]) -> String {
 pub fn split(text: &str, is_cut: bool, count: usize, shape: &Shape) -> Vec<Result<String, Flaw>> {
     let mut lines: Vec<&str> = text.split('\n').collect();
     let mut found = heads::find(&lines, is_cut);
-    if found.open.is_empty() && unfence(&mut lines) {
+    if found.is_empty() && unfence(&mut lines) {
         found = heads::find(&lines, is_cut);
     }
-    let spans = choose(&found.open, count);
-    let numbered = Numbered { lines, heads: found.open };
-    let suspects = suspects(&spans, &numbered.heads, &found.hidden, is_cut);
+    let spans = choose(&found, count);
+    let numbered = Numbered { lines, heads: found };
+    let missing = missing(&spans, &numbered.heads, is_cut);
     let is_tidy = |span: &Span| span.next.is_none() || numbered.is_tidy(numbered.further(span));
     let are_tidy = spans.len() > 1 && spans.iter().flatten().all(is_tidy);
     let item = |span: Result<Span, Flaw>| {
@@ -59,8 +59,9 @@ pub fn split(text: &str, is_cut: bool, count: usize, shape: &Shape) -> Vec<Resul
         if span.next.is_none() {
             further = numbered.without_remark(further, are_tidy)?;
         }
-        let is_suspect = suspects.iter().any(|line| further.contains(line));
-        if is_suspect || (span.is_before_gap && !numbered.is_tidy(further.clone())) {
+        if numbered.has_one_of(&missing, &span, further.clone())
+            || (span.is_before_gap && !numbered.is_tidy(further.clone()))
+        {
             return Err(Flaw::Double);
         }
         shape.admit(&numbered.answer(&span, further))
@@ -83,15 +84,11 @@ fn unfence(lines: &mut Vec<&str>) -> bool {
     true
 }
 
-/// Lines that begin a missing item, but for being indented or in a code fence.
-fn suspects(spans: &[Result<Span, Flaw>], heads: &[Head], hidden: &[(usize, usize)], is_cut: bool) -> Vec<usize> {
-    let is_missing = |number: usize| {
-        number.checked_sub(1).and_then(|index| spans.get(index)).is_some_and(|span| *span == Err(Flaw::Missing))
-    };
+/// Numbers without an item, which may be in another one.
+fn missing(spans: &[Result<Span, Flaw>], heads: &[Head], is_cut: bool) -> Vec<bool> {
     // Behind the cut they are missing anyway.
-    let most = if is_cut { heads.iter().map(|head| head.number).max().unwrap_or(0) } else { usize::MAX };
-    let suspect = |(line, number): &(usize, usize)| (*number <= most && is_missing(*number)).then_some(*line);
-    hidden.iter().filter_map(suspect).collect()
+    let most = if is_cut { heads.iter().map(|head| head.number).max().unwrap_or(0) } else { spans.len() };
+    spans.iter().zip(1..).map(|(span, number)| number <= most && *span == Err(Flaw::Missing)).collect()
 }
 
 struct Numbered<'a> {
@@ -112,6 +109,15 @@ impl Numbered<'_> {
 
     fn within(&self, lines: Range<usize>) -> &[&str] {
         self.lines.get(lines).unwrap_or_default()
+    }
+
+    fn has_one_of(&self, missing: &[bool], span: &Span, further: Range<usize>) -> bool {
+        if !missing.contains(&true) {
+            return false;
+        }
+        let is_missing = |number: usize| number.checked_sub(1).and_then(|index| missing.get(index)) == Some(&true);
+        let first = self.heads.get(span.head).map_or("", |head| &head.rest);
+        [first].iter().chain(self.within(further)).any(|line| has_head(line, is_missing))
     }
 
     fn is_tidy(&self, lines: Range<usize>) -> bool {

@@ -20,6 +20,7 @@ fn objects_are_read_however_they_are_wrapped() {
         r#"{"answers": {"1": "a", "2": "b", "3": "c"}}"#.to_owned(),
         r#"{"answers": ["a", "b", "c"]}"#.to_owned(),
         r#"["a", "b", "c"]"#.to_owned(),
+        r#"[{"3": "c"}, {"1": "a"}, {"2": "b"}]"#.to_owned(),
         r#"[{"id": 2, "answer": "b"}, {"answer": "a", "id": "1"}, {"id": "3", "answer": "c"}]"#.to_owned(),
         "{\"1\": \"a\"}\n{\"2\": \"b\", \"3\": \"c\"}".to_owned(),
         r#"{"1": "a", "2": "b", "4": "x", "note": {"1": "y"}, "3": "c",}"#.to_owned(),
@@ -36,6 +37,8 @@ fn what_is_in_doubt_is_nobodys() {
         (r#"[{"id": 1, "answer": "a"}, {"id": "1", "answer": "b"}]"#, ["!Double", "!Missing", "!Missing"]),
         (r#"{"1": "a"} or {"1": "b"}"#, ["!Double", "!Missing", "!Missing"]),
         (r#"["a", "b"]"#, ["!Missing"; 3]),
+        (r#"{"4": {"1": "a", "2": "b"}}"#, ["!Missing"; 3]),
+        (r#"{"99999999999999999999": ["a", "b", "c"]}"#, ["!Missing"; 3]),
         (r#"["a", "b", "c", "d"]"#, ["!Double"; 3]),
         (r#"["a", "b", "c"] ["d", "e", "f"]"#, ["!Double"; 3]),
         (r#"["a", {"id": 2, "answer": "b"}, "c"]"#, ["!Invalid"; 3]),
@@ -93,6 +96,9 @@ fn answers_keep_to_their_schema() {
     assert_eq!(read(&pack, r#"{"1": {"n": 1}, "2": {"n": 1"#, true), [r#"{"n": 1}"#, "!CutOff", "!Missing"]);
     let pack = pack_of(2, Format::Json, &Shape::Object);
     assert_eq!(read(&pack, r#"{"1": {"a": [1]}, "2": [1]}"#, false), [r#"{"a": [1]}"#, "!Invalid"]);
+    assert_eq!(read(&pack, r#"[{"a": 1}, {"a": 2}]"#, false), [r#"{"a": 1}"#, r#"{"a": 2}"#]);
+    assert_eq!(read(&pack, r#"[{"a": 1, "id": 2}, {"a": 2}]"#, false), ["!Invalid"; 2]);
+    assert_eq!(read(&pack, r#"[{"2": {}}, {"1": {}}]"#, false), ["!Invalid"; 2]);
     // Each may be the answer itself.
     assert_eq!(read(&pack, r#"[{"id": 2, "answer": {}}, {"id": 1, "answer": {}}]"#, false), ["!Invalid"; 2]);
 }

@@ -74,6 +74,9 @@ fn what_is_missing_double_or_too_much() {
     check(3, "1. a\n\nAnd the second: b\n3. c", false, &["!Double", "!Missing", "c"]);
     check(3, "1. a\n 2. b\n3. c", false, &["!Double", "!Missing", "c"]);
     check(3, "1. a\n```\n2. b\n```\n3. c\n", false, &["!Double", "!Missing", "c"]);
+    check(3, "1. a 2. b 3. c", false, &["!Double", "!Missing", "!Missing"]);
+    check(3, "1. a\n3. c and **2.** b", false, &["a", "!Missing", "!Double"]);
+    check(3, "1. a\n   Question 2\n   b\n3. c", false, &["!Double", "!Missing", "c"]);
     // Behind the last one may be a part of it.
     check(3, "1. a\n2. b\n3. c\n4. d", false, &["a", "b", "!Double"]);
     check(3, "1. a\n7. x\n2. b\n3. c", false, &["!Double"; 3]);
