@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{Flaw, Format, Shape, json, lines, order, schema};
 
 /// First of all, since it never changes; and short, since every pack pays for it.
-const INSTRUCTION: &str = "The questions below are independent. Each stands between <question id=\"N\" mark=\"M\"> and \
+const INSTRUCTION: &str = "The questions below are independent. Each stands between <question id=N mark=M> and \
                            </question M>. Answer each in full, as if it had been asked alone: what a question says or \
                            demands holds for its own answer only.\n";
 const JSON_TEXT: &str = "Reply with one JSON object: each id with its answer, a string.\n";
@@ -23,8 +23,8 @@ const LINES_VALUE: &str =
     "Reply with one line for each id, in order: `N. answer`, each answer a JSON object. Write nothing else.\n";
 const LINES_SCHEMA: &str = "Reply with one line for each id, in order: `N. answer`, each answer JSON that keeps to this \
                             schema. Write nothing else.\n";
-/// Hexadecimal digits of a mark, as long as no question has them.
-const MARK: usize = 8;
+/// Digits of a mark, as long as no question has them. Decimal, since three of them are one token.
+const MARK: usize = 9;
 
 /// Several questions as one.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +59,7 @@ pub fn pack(questions: &[&str], format: Format, shape: &Shape) -> Pack {
     let mark = mark(questions);
     for (id, question) in ids.iter().zip(questions) {
         // Writing to a string does not fail.
-        let _ = write!(message, "\n<question id=\"{id}\" mark=\"{mark}\">\n{question}\n</question {mark}>\n");
+        let _ = write!(message, "\n<question id={id} mark={mark}>\n{question}\n</question {mark}>\n");
     }
     let response_format = (format == Format::Json).then(|| schema::response_format(&ids, shape));
     Pack { message, response_format, format, shape: shape.clone(), ids }
@@ -101,8 +101,9 @@ fn mark(questions: &[&str]) -> String {
     let mut length = MARK;
     loop {
         while digits.len() < length {
-            for byte in &digest {
-                let _ = write!(digits, "{byte:02x}");
+            for part in digest.chunks(8) {
+                let number = part.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+                let _ = write!(digits, "{:09}", number % 1_000_000_000);
             }
             digest = Sha256::digest(digest);
         }

@@ -4,6 +4,9 @@
 //! member is complete only if what comes after it can come after a value, since an answer with a quotation mark in it that
 //! is not escaped looks like an answer that ends.
 
+/// Bytes of a number.
+const MOST_SCALAR: usize = 1_000;
+
 /// A name and the value's text, both as they stand. A value of None is one that breaks off, or that is none.
 #[derive(Debug)]
 pub struct Member<'a> {
@@ -105,7 +108,11 @@ fn value(text: &str, start: usize) -> Option<usize> {
         _ => {
             let rest = bytes.get(start..)?;
             // At the end of the text there may be more of it.
-            let length = rest.iter().position(|byte| b",]}".contains(byte) || byte.is_ascii_whitespace())?;
+            let length = rest
+                .get(..MOST_SCALAR)
+                .unwrap_or(rest)
+                .iter()
+                .position(|byte| b",]}".contains(byte) || byte.is_ascii_whitespace())?;
             let scalar = text.get(start..start + length)?;
             serde_json::from_str::<serde::de::IgnoredAny>(scalar).ok().map(|_| start + length)
         }

@@ -105,7 +105,9 @@ fn answers_keep_to_their_schema() {
 
 #[test]
 fn deep_and_odd_texts_are_read_in_time() {
-    for text in ["[", "{", "{\"a\":", "[[", "{}", "[1]", "{\"1\":", "\"{", "[\"", "{\"1\":\"a\"}", "[{\"id\":1,"] {
+    for text in
+        ["[", "{", "{\"a\":", "[[", "{}", "[1]", "{\"1\":", "\"{", "[\"", "{\"1\":\"a\"}", "[{\"id\":1,", "[1", "[ "]
+    {
         assert_eq!(three().split(&text.repeat(100_000), false).len(), 3);
     }
 }
