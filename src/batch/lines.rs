@@ -84,11 +84,13 @@ fn unfence(lines: &mut Vec<&str>) -> bool {
     true
 }
 
-/// Numbers without an item, which may be in another one.
+/// Of each number, whether it has no item and may be in another one. Empty: there is none.
 fn missing(spans: &[Result<Span, Flaw>], heads: &[Head], is_cut: bool) -> Vec<bool> {
     // Behind the cut they are missing anyway.
     let most = if is_cut { heads.iter().map(|head| head.number).max().unwrap_or(0) } else { spans.len() };
-    spans.iter().zip(1..).map(|(span, number)| number <= most && *span == Err(Flaw::Missing)).collect()
+    let missing: Vec<bool> =
+        spans.iter().zip(1..).map(|(span, number)| number <= most && *span == Err(Flaw::Missing)).collect();
+    if missing.contains(&true) { missing } else { Vec::new() }
 }
 
 struct Numbered<'a> {
@@ -112,7 +114,7 @@ impl Numbered<'_> {
     }
 
     fn has_one_of(&self, missing: &[bool], span: &Span, further: Range<usize>) -> bool {
-        if !missing.contains(&true) {
+        if missing.is_empty() {
             return false;
         }
         let is_missing = |number: usize| number.checked_sub(1).and_then(|index| missing.get(index)) == Some(&true);
