@@ -23,16 +23,19 @@ pub fn merge(answers: &[&str], shape: &Shape) -> String {
 pub fn split(text: &str, count: usize, shape: &Shape) -> Vec<Result<String, Flaw>> {
     let mut found = Found { items: vec![None; count] };
     let mut lists = Vec::new();
-    let mut has_object = false;
+    // Of each, whether it is within another one.
+    let mut objects = Vec::new();
     let mut from = 0;
     while let Some(at) = text.get(from..).and_then(|rest| rest.find(['{', '['])).map(|offset| from + offset) {
         let outer = container(text, at);
         let (end, is_empty) = (outer.end, outer.members.is_empty());
-        let inner = unwrapped(text, outer);
+        let inner = within(text, &outer);
+        let is_within = inner.is_some();
+        let inner = inner.unwrap_or(outer);
         if !inner.is_object {
             lists.push(inner);
         } else if inner.members.iter().any(|member| index_of(member, count).is_some()) {
-            has_object = true;
+            objects.push(is_within);
             for member in &inner.members {
                 found.put(index_of(member, count), member.value.ok_or(Flaw::CutOff));
             }
@@ -46,7 +49,9 @@ pub fn split(text: &str, count: usize, shape: &Shape) -> Vec<Result<String, Flaw
     }
     lists.retain(|list| !list.members.is_empty());
     match lists.as_slice() {
-        _ if has_object => {}
+        // What is within a note beside the answers is none.
+        _ if objects.contains(&true) && objects.contains(&false) => found.all(Flaw::Double),
+        _ if !objects.is_empty() => {}
         [] => {}
         [list] => found.list(text, list, shape),
         _ => found.all(Flaw::Double),
@@ -58,14 +63,13 @@ pub fn split(text: &str, count: usize, shape: &Shape) -> Vec<Result<String, Flaw
         .collect()
 }
 
-/// What is within an object of one member that is no answer.
-fn unwrapped<'a>(text: &'a str, outer: Container<'a>) -> Container<'a> {
-    match outer.members.as_slice() {
-        [only] if only.name.is_some_and(|name| number(name).is_none()) && is_container(text, only.at) => {
-            container(text, only.at)
-        }
-        _ => outer,
-    }
+/// What is within an object of one member that is no answer. One that breaks off could have got more, such as thoughts
+/// before the answers: then its name has to say what it is.
+fn within<'a>(text: &'a str, outer: &Container<'a>) -> Option<Container<'a>> {
+    let [only] = outer.members.as_slice() else { return None };
+    let name = only.name.filter(|name| number(name).is_none())?;
+    let is_theirs = outer.end.is_some() || name == "\"answers\"";
+    (is_theirs && is_container(text, only.at)).then(|| container(text, only.at))
 }
 
 fn is_container(text: &str, at: usize) -> bool {
