@@ -3,6 +3,7 @@
 //! `docs/path.md` follows one request through the files. The core knows nothing of Python; that is `py/`, behind the
 //! feature `python`.
 
+pub mod batch;
 pub mod budget;
 pub mod config;
 pub mod context;
