@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .labels import Label
     from .ledger import Savings
     from .policy import Budget, Cache, ModelPrice, Policy
-    from .receipts import Attempt, Receipt, Routed, Rung, receipt
+    from .receipts import Attempt, Packed, Receipt, Routed, Rung, receipt
     from .route_policy import Classifier, Route, Rules
     from .tokens import TokenCount, count_tokens
     from .upstream_policy import Adapt, Alias, Breaker, Fallback, Hedge, Timeouts, Upstream
@@ -65,6 +65,7 @@ __all__ = [
     "ModelPrice",
     "OpenAI",
     "OptionsError",
+    "Packed",
     "Policy",
     "PolicyError",
     "QuestionsError",
@@ -109,7 +110,7 @@ _HOMES = {
     "labels": ("Label",),
     "ledger": ("Savings",),
     "policy": ("Budget", "Cache", "ModelPrice", "Policy"),
-    "receipts": ("Attempt", "Receipt", "Routed", "Rung", "receipt"),
+    "receipts": ("Attempt", "Packed", "Receipt", "Routed", "Rung", "receipt"),
     "route_policy": ("Classifier", "Route", "Rules"),
     "tokens": ("TokenCount", "count_tokens"),
     "upstream_policy": ("Adapt", "Alias", "Breaker", "Fallback", "Hedge", "Timeouts", "Upstream"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._core import ReceiptCell
 
-__all__ = ["Attempt", "Receipt", "Routed", "Rung", "receipt"]
+__all__ = ["Attempt", "Packed", "Receipt", "Routed", "Rung", "receipt"]
 
 # The name under which a receipt hangs on a response, next to the SDK's own `_request_id`.
 ATTRIBUTE = "_farthing_receipt"
@@ -97,6 +97,23 @@ class Rung:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """A call that shared its request with others.
+
+    Attributes:
+        items: questions in the request.
+        place: the call's place among them, from 1.
+        saved_tokens: of what all of them begin with, that did not have to be sent again for each.
+        overhead_tokens: what the pack took besides the questions: instruction, fences, ids, a schema.
+    """
+
+    items: int
+    place: int
+    saved_tokens: int
+    overhead_tokens: int
+
+
+@dataclass(frozen=True)
 class Receipt:
     """The facts of one call, as they were when this object was made.
 
@@ -117,6 +134,8 @@ class Receipt:
         stages: (stage, seconds in it with everything below it), outermost first.
         route: which tier the stage route chose; None = it had no say.
         rungs: the answers of the ladder, in the order in which they were asked.
+        pack: the request that it shared with others; None = it was asked alone, or not at all. `cost` and the tokens
+            are its part, and an estimate; they add up to what was billed.
         overhead: USD spent on the call beyond its answer (classifier, judge, rejected drafts); None = a price is
             unknown.
         complete: False while a stream is still running.
@@ -138,6 +157,7 @@ class Receipt:
     stages: tuple[tuple[str, float], ...] = ()
     route: Routed | None = None
     rungs: tuple[Rung, ...] = ()
+    pack: Packed | None = None
     overhead: Decimal | None = Decimal(0)
     complete: bool = False
 
@@ -223,6 +243,8 @@ def _restore(facts: Mapping[str, Any]) -> Receipt:
         known["route"] = Routed(**{**route, "reasons": tuple(route["reasons"]), "features": features})
     rungs = [{**made, "reasons": tuple(made["reasons"]), "cost": _usd(made["cost"])} for made in known["rungs"]]
     known["rungs"] = tuple(Rung(**made) for made in rungs)
+    if known["pack"] is not None:
+        known["pack"] = Packed(**known["pack"])
     known["notes"] = tuple(known["notes"])
     known["stages"] = tuple((str(name), float(seconds)) for name, seconds in known["stages"])
     return Receipt(**known)

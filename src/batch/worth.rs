@@ -55,6 +55,13 @@ impl Worth {
     }
 }
 
+impl Worth {
+    /// USD; below 0 where the pack costs more than it saves. None: a price is not known.
+    pub fn gain(&self) -> Option<Money> {
+        self.saved.zip(self.overhead).map(|(saved, overhead)| saved - overhead)
+    }
+}
+
 /// See [`Worth`].
 pub fn worth(sizes: &Sizes, rates: Option<&Rates>) -> Worth {
     let written = sizes.items.saturating_mul(sizes.output_overhead);

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use crate::stages::batch::window;
 
 /// See the module.
-#[pyclass(frozen, module = "farthing._core")]
+#[pyclass(frozen, subclass, module = "farthing._core")]
 pub struct Packing(pub Arc<window::Packing>);
 
 #[pymethods]

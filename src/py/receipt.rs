@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
 use crate::ledger::Money;
-use crate::receipt::{Attempt, Receipt, Routed, Rung};
+use crate::receipt::{Attempt, Packed, Receipt, Routed, Rung};
 
 /// Hangs on responses. Copies of a response share it; a pickled one carries a snapshot.
 #[pyclass(frozen)]
@@ -41,6 +41,7 @@ impl ReceiptCell {
         dict.set_item("route", route)?;
         let rungs = decisions.map(|all| all.rungs.iter().map(|one| rung(py, one)).collect::<PyResult<Vec<_>>>());
         dict.set_item("rungs", rungs.transpose()?.unwrap_or_default())?;
+        dict.set_item("pack", decisions.and_then(|all| all.pack.as_ref()).map(|pack| packed(py, pack)).transpose()?)?;
         let overhead = match decisions {
             Some(all) if all.has_unknown => None,
             Some(all) => Some(all.overhead),
@@ -94,6 +95,15 @@ fn rung<'py>(py: Python<'py>, rung: &Rung) -> PyResult<Bound<'py, PyDict>> {
     dict.set_item("accepted", rung.accepted)?;
     dict.set_item("reasons", rung.reasons.iter().map(AsRef::as_ref).collect::<Vec<&str>>())?;
     dict.set_item("cost", rung.cost.map(|money| money.to_string()))?;
+    Ok(dict)
+}
+
+fn packed<'py>(py: Python<'py>, pack: &Packed) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("items", pack.items)?;
+    dict.set_item("place", pack.place)?;
+    dict.set_item("saved_tokens", pack.saved_tokens)?;
+    dict.set_item("overhead_tokens", pack.overhead_tokens)?;
     Ok(dict)
 }
 

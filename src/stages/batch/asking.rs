@@ -197,8 +197,8 @@ impl Asked {
             };
             fields.push((name.into(), value));
         }
-        if let Some(format) = &packed.response_format {
-            fields.push(("response_format".into(), format.to_string().into_bytes().into()));
+        if let Some(format) = self.format_of(packed) {
+            fields.push(("response_format".into(), format.into_bytes().into()));
         }
         self.request.with_fields(&fields)
     }
@@ -210,7 +210,16 @@ impl Asked {
     }
 
     fn overhead_of(&self, packed: &Pack) -> u64 {
-        text_tokens(&self.model(), &packed.message).tokens.saturating_sub(self.tokens.iter().sum())
+        let model = self.model();
+        // A schema is read as part of the prompt; one that the calls have would be read with each of them.
+        let schema = self.format_of(packed).map_or(0, |format| text_tokens(&model, &format).tokens);
+        let all = text_tokens(&model, &packed.message).tokens.saturating_add(schema);
+        all.saturating_sub(self.tokens.iter().sum())
+    }
+
+    fn format_of(&self, packed: &Pack) -> Option<String> {
+        let own = self.request.raw("response_format").and_then(|raw| std::str::from_utf8(raw).ok());
+        packed.response_format_text(own)
     }
 
     /// What was paid and is nobody's answer: of each caller's an even part.
