@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod budget;
+mod config;
 mod disk;
 mod escalate;
 mod evaluate;
