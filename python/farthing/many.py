@@ -294,8 +294,7 @@ def _in_threads(work: _Work, packing: Packing | None, workers: int, bar: Bar) ->
 
     def run(seat: _Seat) -> None:
         try:
-            if seat.packing is not None:
-                packs(seat.packing)
+            packs(seat.packing)
             while (place := work.take()) is not None:
                 try:
                     work.answered(place, work.create(**work.arguments(place)))
@@ -348,8 +347,7 @@ def _in_threads(work: _Work, packing: Packing | None, workers: int, bar: Bar) ->
 async def _in_tasks(work: _Work, packing: Packing | None, workers: int, bar: Bar) -> None:
     async def run(seat: _Seat) -> None:
         try:
-            if seat.packing is not None:
-                packs(seat.packing)
+            packs(seat.packing)
             while (place := work.take()) is not None:
                 try:
                     work.answered(place, await work.create(**work.arguments(place)))

@@ -595,6 +595,26 @@ def test_threads_that_cannot_be_had_leave(
     assert [(session.workers, session.left) for session in sessions] == [(6, 6), (6, 6)]
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_function_of_the_policy_asks_is_not_in_it(
+    face: Face, server: Upstream, sessions: list[Session], is_async: bool
+) -> None:
+    found: list[Any] = []
+
+    def score(draft: farthing.Draft) -> float:
+        found.append(current())
+        return 1.0
+
+    async def score_async(draft: farthing.Draft) -> float:
+        return score(draft)
+
+    scorer = score_async if is_async else score
+    escalate = {"models": ["test-model"], "ladder": ["small", "large"], "thresholds": 0.5, "scorer": scorer}
+    with farthing.options(tag="kept"):
+        ask(face, face.client(server, policy={"cache": False, "escalate": escalate, "batch": NAMED}), ["a", "b"])
+    assert [(options.tag, options.packing) for options in found] == [("kept", None)] * 2 and len(sessions) == 1
+
+
 # Whose answers are whose
 
 
