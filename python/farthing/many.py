@@ -285,8 +285,10 @@ class _Work:
         self._drained()
 
     def _drained(self) -> None:
-        if self.packing is not None:
-            self.packing.drained()
+        # Until the core's session knows it, its last requests wait for those under way.
+        drained = getattr(self.packing, "drained", None)
+        if drained is not None:
+            drained()
 
 
 class _Seat:
