@@ -124,9 +124,10 @@ def merge(outer: Options, inner: Options | None) -> Options:
     )
 
 
-def packs(packing: object) -> None:
-    """From here on, the calls of this thread or task belong to a session of packs (many.py)."""
-    _CURRENT.set(replace(_CURRENT.get(), packing=packing))
+def packs(packing: object | None) -> None:
+    """From here on, the calls of this thread or task belong to a session of packs (many.py); None = to none."""
+    if _CURRENT.get().packing is not packing:
+        _CURRENT.set(replace(_CURRENT.get(), packing=packing))
 
 
 def sample_text(sample: int | str | None) -> str | None:

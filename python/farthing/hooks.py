@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
+from .call_options import packs
 from .exceptions import FarthingWarning
 from .hook_threads import OwnLoop, Refused, Threads
 
@@ -116,6 +117,12 @@ def is_inside() -> bool:
     """Whether a function of a policy is running here. Tasks that it starts count, threads that it starts do not (before
     Python 3.14 they begin with an empty context)."""
     return _inside.get()
+
+
+def _enter() -> None:
+    _inside.set(True)
+    # What a function asks is none of the questions that are packed with the one which waits for it.
+    packs(None)
 
 
 # ---- numbers ----
@@ -296,7 +303,7 @@ class _Job:
             self.context.run(self._work)
 
     def _work(self) -> None:
-        _inside.set(True)
+        _enter()
         try:
             value = self.made()
             if inspect.isawaitable(value):
@@ -311,7 +318,7 @@ class _Job:
         loop = self.loop if self.loop is not None else _own_loop.get()
 
         def start() -> None:
-            _inside.set(True)
+            _enter()
             # A task keeps itself in `_tasks` once it runs; until then the loop has it.
             loop.create_task(self._wait(awaitable, loop))
 

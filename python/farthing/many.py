@@ -38,11 +38,14 @@ _TURN = 0.1
 
 
 class Packing(Protocol):
-    """The core's session: so many workers, each with one call at a time; a request leaves when it is full, or when no
-    worker is left who could add to it."""
+    """The core's session: so many workers, each with one call at a time. A request leaves when it is full, or when
+    nobody could add to it."""
+
+    def drained(self) -> None:
+        """Who is under way now comes back without a question. May be called again."""
 
     def leave(self) -> None:
-        """One worker has no more questions."""
+        """One worker has no more questions. Called once for each."""
 
 
 class Many:
@@ -118,8 +121,8 @@ class Many:
         """
         asked = _Asked(self._client, questions, model, system, max_per_request, concurrency, return_exceptions, create)
         with Bar(len(asked.messages), progress) as bar:
-            for work, packing, workers in asked.rounds(_MOST_THREADS):
-                _in_threads(work, packing, workers, bar)
+            for work, workers in asked.rounds(_MOST_THREADS):
+                _in_threads(work, workers, bar)
         return asked.results
 
 
@@ -170,8 +173,8 @@ class AsyncMany:
         """As `Many.map`; cancelling it cancels the calls under way."""
         asked = _Asked(self._client, questions, model, system, max_per_request, concurrency, return_exceptions, create)
         with Bar(len(asked.messages), progress) as bar:
-            for work, packing, workers in asked.rounds(None):
-                await _in_tasks(work, packing, workers, bar)
+            for work, workers in asked.rounds(None):
+                await _in_tasks(work, workers, bar)
         return asked.results
 
 
@@ -199,8 +202,9 @@ class _Asked:
         self._workers = concurrency * (max_per_request or (_ITEMS if batch is None else batch.max_items))
         self._keeps_errors = keeps_errors
 
-    def rounds(self, most_workers: int | None) -> Iterable[tuple[_Work, Packing | None, int]]:
-        """What is to be done, one after the other. Raises what the first call that failed raised."""
+    def rounds(self, most_workers: int | None) -> Iterable[tuple[_Work, int]]:
+        """What is to be done, one after the other, and by how many workers. Raises what the first call that failed
+        raised."""
         firsts, copies = firsts_and_copies(self.messages)
         client, packing = self._client, None
         for places in (firsts, copies):
@@ -213,8 +217,8 @@ class _Asked:
                 # By now the cache has the answers. In a session, a worker that waits for another's equal call would be
                 # waited for itself.
                 packing = None
-            work = _Work(client, places, self)
-            yield work, packing, workers
+            work = _Work(client, places, self, packing)
+            yield work, workers
             if work.error is not None:
                 raise work.error
 
@@ -243,8 +247,9 @@ def _session(client: Any, model: str, workers: int, most: int | None) -> tuple[A
 class _Work:
     """The questions of one round, for workers to take."""
 
-    def __init__(self, client: Any, places: list[int], asked: _Asked) -> None:
+    def __init__(self, client: Any, places: list[int], asked: _Asked, packing: Packing | None) -> None:
         self.create = client.chat.completions.create
+        self.packing = packing
         self.error: BaseException | None = None
         self._left = deque(places)
         self._asked = asked
@@ -253,9 +258,12 @@ class _Work:
     def take(self) -> int | None:
         """The place of the next question; None: there is none."""
         try:
-            return self._left.popleft()
+            place = self._left.popleft()
         except IndexError:
             return None
+        if not self._left:
+            self._drained()
+        return place
 
     def arguments(self, place: int) -> dict[str, Any]:
         return self._asked.arguments(place)
@@ -274,28 +282,34 @@ class _Work:
     def drop(self) -> None:
         """No other question is begun."""
         self._left.clear()
+        self._drained()
+
+    def _drained(self) -> None:
+        # Until the core's session knows it, its last requests wait for those under way.
+        drained = getattr(self.packing, "drained", None)
+        if drained is not None:
+            drained()
 
 
 class _Seat:
     """A worker's place in the session, which is left once."""
 
     def __init__(self, packing: Packing | None) -> None:
-        self.packing = packing
+        self._packing = packing
         self._once = threading.Lock()
 
     def leave(self) -> None:
-        if self.packing is not None and self._once.acquire(blocking=False):
-            self.packing.leave()
+        if self._packing is not None and self._once.acquire(blocking=False):
+            self._packing.leave()
 
 
-def _in_threads(work: _Work, packing: Packing | None, workers: int, bar: Bar) -> None:
+def _in_threads(work: _Work, workers: int, bar: Bar) -> None:
     # True: a question is done; False: a worker is.
     done: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
     def run(seat: _Seat) -> None:
         try:
-            if seat.packing is not None:
-                packs(seat.packing)
+            packs(work.packing)
             while (place := work.take()) is not None:
                 try:
                     work.answered(place, work.create(**work.arguments(place)))
@@ -311,7 +325,7 @@ def _in_threads(work: _Work, packing: Packing | None, workers: int, bar: Bar) ->
     # Daemons: what they wait for is not to hold up the end of the process. Nobody can enter one context twice.
     made = []
     for _ in range(workers):
-        seat = _Seat(packing)
+        seat = _Seat(work.packing)
         run_it = contextvars.copy_context().run
         made.append((seat, threading.Thread(target=run_it, args=(run, seat), name="farthing-map", daemon=True)))
     started = 0
@@ -345,11 +359,10 @@ def _in_threads(work: _Work, packing: Packing | None, workers: int, bar: Bar) ->
         raise
 
 
-async def _in_tasks(work: _Work, packing: Packing | None, workers: int, bar: Bar) -> None:
+async def _in_tasks(work: _Work, workers: int, bar: Bar) -> None:
     async def run(seat: _Seat) -> None:
         try:
-            if seat.packing is not None:
-                packs(seat.packing)
+            packs(work.packing)
             while (place := work.take()) is not None:
                 try:
                     work.answered(place, await work.create(**work.arguments(place)))
@@ -359,7 +372,7 @@ async def _in_tasks(work: _Work, packing: Packing | None, workers: int, bar: Bar
         finally:
             seat.leave()
 
-    seats = [_Seat(packing) for _ in range(workers)]
+    seats = [_Seat(work.packing) for _ in range(workers)]
     try:
         async with anyio.create_task_group() as group:
             for seat in seats:

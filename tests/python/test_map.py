@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import concurrent.futures
 import contextvars
 import io
 import json
@@ -495,16 +496,21 @@ def test_cancelling_it_cancels_the_calls(upstream: Upstream) -> None:
 
 
 class Session(getattr(_core, "Packing", object)):  # type: ignore[misc]
-    """Stands in for the core's."""
+    """The core's, watched; where it has none, one that packs nothing."""
 
     made: list[Session]
 
     def __init__(self, workers: int, max_items: int | None) -> None:
-        self.workers, self.max_items, self.left = workers, max_items, 0
+        self.workers, self.max_items, self.left, self.is_drained = workers, max_items, 0, False
         self.made.append(self)
+
+    def drained(self) -> None:
+        self.is_drained = True
+        getattr(super(), "drained", bool)()
 
     def leave(self) -> None:
         self.left += 1
+        getattr(super(), "leave", bool)()
 
 
 @pytest.fixture
@@ -533,7 +539,7 @@ def test_the_calls_of_a_map_carry_one_session(face: Face, server: Upstream, sess
     spied(client, lambda arguments: carried.append(current().packing))
     ask(face, client, ["a", "b", "c", "a", "b"], max_per_request=2, concurrency=1)
     (session,) = sessions
-    assert (session.workers, session.max_items, session.left) == (2, 2, 2)
+    assert (session.workers, session.max_items, session.left) == (2, 2, 2) and session.is_drained
     assert carried == [session] * 3 + [None] * 2, "copies do not wait in it"
     assert current().packing is None
     ask(face, client, [str(number) for number in range(99)])
@@ -593,6 +599,117 @@ def test_threads_that_cannot_be_had_leave(
         with pytest.raises(RuntimeError, match="can't start"):
             client.farthing.map(list("abcdef"), model="test-model")
     assert [(session.workers, session.left) for session in sessions] == [(6, 6), (6, 6)]
+
+
+class Packs(Session):
+    """What the core does, with threads: a request leaves when it is full, or when nobody could add to it."""
+
+    def __init__(self, workers: int, max_items: int | None) -> None:
+        super().__init__(workers, max_items)
+        self.sizes: list[int] = []
+        self._changed = threading.Condition()
+        self._open: list[str] = []
+        self._under_way = 0
+        self._drained = False
+
+    def _send_if_due(self) -> None:
+        coming = self.workers - self.left - len(self._open) - self._under_way
+        nobody = not coming and (self._drained or not self._under_way)
+        if len(self._open) == (self.max_items or 10) or (self._open and nobody):
+            self.sizes.append(len(self._open))
+            self._under_way += len(self._open)
+            self._open = []
+            self._changed.notify_all()
+
+    def ask(self, text: str) -> str:
+        with self._changed:
+            mine = self._open
+            mine.append(text)
+            self._send_if_due()
+            assert self._changed.wait_for(lambda: self._open is not mine, 20), f"{mine} never left"
+        time.sleep(0.1)
+        with self._changed:
+            self._under_way -= 1
+        if "bad" in text:
+            raise ZeroDivisionError
+        return text
+
+    def drained(self) -> None:
+        with self._changed:
+            self._drained = True
+            self._send_if_due()
+
+    def leave(self) -> None:
+        with self._changed:
+            super().leave()
+            self._send_if_due()
+
+
+@pytest.mark.parametrize(
+    ("count", "more", "sizes"),
+    [
+        (1, {}, [1]),
+        (10, {}, [10]),
+        (15, {}, [10, 5]),
+        (35, {}, [10, 10, 10, 5]),
+        (15, {"concurrency": 1}, [10, 5]),
+        (100, {"max_per_request": 7, "concurrency": 3}, [7] * 14 + [2]),
+        (20, {"max_per_request": 1}, [1] * 20),
+    ],
+)
+def test_requests_leave_full_or_when_nobody_comes(
+    face: Face, server: Upstream, monkeypatch: pytest.MonkeyPatch, count: int, more: dict[str, Any], sizes: list[int]
+) -> None:
+    """With a core that does what it should; without one, there is nothing to see."""
+    Packs.made = Session.made = []
+    monkeypatch.setattr(_core, "Packing", Packs, raising=False)
+    client = face.client(server)
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        packed(face, client, pool)
+        questions = [f"question {number}" for number in range(count)]
+        assert ask(face, client, questions, **more) == questions
+        (packs,) = Packs.made
+        # Who comes back from one request may find the next one open, or closed.
+        assert isinstance(packs, Packs) and sum(packs.sizes) == count and max(packs.sizes) == sizes[0]
+        assert len(packs.sizes) <= len(sizes) + 2
+        with pytest.raises(ZeroDivisionError):
+            ask(face, client, [*questions, "bad", "bad too", *(f"more {number}" for number in range(50))], **more)
+        made = ask(face, client, [*questions, "bad", "z"], return_exceptions=True, **more)
+        assert made[:count] == questions and isinstance(made[-2], ZeroDivisionError) and made[-1] == "z"
+        assert all(packs.left == packs.workers for packs in Packs.made)
+
+
+def packed(face: Face, client: Any, pool: concurrent.futures.Executor) -> None:
+    """Has the session answer."""
+
+    def create(*, messages: Any, **_: Any) -> Any:
+        session: Any = current().packing
+        text = messages[-1]["content"]
+        return (
+            asyncio.get_running_loop().run_in_executor(pool, session.ask, text) if face.is_async else session.ask(text)
+        )
+
+    client.chat.completions.create = create
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_a_function_of_the_policy_asks_is_not_in_it(
+    face: Face, server: Upstream, sessions: list[Session], is_async: bool
+) -> None:
+    found: list[Any] = []
+
+    def score(draft: farthing.Draft) -> float:
+        found.append(current())
+        return 1.0
+
+    async def score_async(draft: farthing.Draft) -> float:
+        return score(draft)
+
+    scorer = score_async if is_async else score
+    escalate = {"models": ["test-model"], "ladder": ["small", "large"], "thresholds": 0.5, "scorer": scorer}
+    with farthing.options(tag="kept"):
+        ask(face, face.client(server, policy={"cache": False, "escalate": escalate, "batch": NAMED}), ["a", "b"])
+    assert [(options.tag, options.packing) for options in found] == [("kept", None)] * 2 and len(sessions) == 1
 
 
 # Whose answers are whose
