@@ -20,6 +20,7 @@ __all__ = [
     "Ledger",
     "LoopQueue",
     "Miss",
+    "Packing",
     "Place",
     "Plan",
     "Probes",
@@ -98,6 +99,15 @@ class Shape:
         absent: tuple[type, ...],
         default: tuple[str, str] | None,
     ) -> Shape: ...
+
+class Packing:
+    """The session of one `client.farthing.map()`: so many workers, each with one call at a time."""
+
+    def __new__(cls, workers: int, max_items: int | None = None) -> Packing: ...
+    def drained(self) -> None:
+        """No more questions will be begun: packs need not wait for workers that are under way."""
+    def leave(self) -> None:
+        """A worker has no question left. Called once for each."""
 
 @final
 class Place:

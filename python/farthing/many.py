@@ -14,7 +14,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import anyio
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import openai
     from openai.types.chat import ChatCompletion
 
-__all__ = ["AsyncMany", "Many", "Packing"]
+__all__ = ["AsyncMany", "Many"]
 
 _ITEMS = 10
 """Questions in one request, where neither the call nor the policy says."""
@@ -35,17 +35,6 @@ _MOST_THREADS = 512
 """Of a sync client's map: a waiting thread looks for signals many times a second."""
 _TURN = 0.1
 """Seconds. Where waiting for a lock holds Ctrl-C up (Windows), it is held up for so long."""
-
-
-class Packing(Protocol):
-    """The core's session: so many workers, each with one call at a time. A request leaves when it is full, or when
-    nobody could add to it."""
-
-    def drained(self) -> None:
-        """Who is under way now comes back without a question. May be called again."""
-
-    def leave(self) -> None:
-        """One worker has no more questions. Called once for each."""
 
 
 class Many:
@@ -232,22 +221,19 @@ class _Asked:
         return self._keeps_errors
 
 
-def _session(client: Any, model: str, workers: int, most: int | None) -> tuple[Any, Packing | None]:
+def _session(client: Any, model: str, workers: int, most: int | None) -> tuple[Any, _core.Packing]:
     """Whom the questions are asked through, and the session of their calls."""
-    make: Callable[[int, int | None], Packing] | None = getattr(_core, "Packing", None)
-    if make is None:
-        return client, None
     if most != 1:
         from .client import packing_twin
 
         client = packing_twin(client, model)
-    return client, make(workers, most)
+    return client, _core.Packing(workers, most)
 
 
 class _Work:
     """The questions of one round, for workers to take."""
 
-    def __init__(self, client: Any, places: list[int], asked: _Asked, packing: Packing | None) -> None:
+    def __init__(self, client: Any, places: list[int], asked: _Asked, packing: _core.Packing | None) -> None:
         self.create = client.chat.completions.create
         self.packing = packing
         self.error: BaseException | None = None
@@ -285,16 +271,14 @@ class _Work:
         self._drained()
 
     def _drained(self) -> None:
-        # Until the core's session knows it, its last requests wait for those under way.
-        drained = getattr(self.packing, "drained", None)
-        if drained is not None:
-            drained()
+        if self.packing is not None:
+            self.packing.drained()
 
 
 class _Seat:
     """A worker's place in the session, which is left once."""
 
-    def __init__(self, packing: Packing | None) -> None:
+    def __init__(self, packing: _core.Packing | None) -> None:
         self._packing = packing
         self._once = threading.Lock()
 

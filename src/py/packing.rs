@@ -20,6 +20,11 @@ impl Packing {
         Self(window::Packing::new(workers, max_items))
     }
 
+    /// No more questions will be begun: packs need not wait for workers that are under way.
+    fn drained(&self, py: Python<'_>) {
+        py.detach(|| self.0.drained());
+    }
+
     /// A worker has no question left.
     fn leave(&self, py: Python<'_>) {
         py.detach(|| self.0.leave());

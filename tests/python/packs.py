@@ -85,7 +85,7 @@ class World:
         return [questions(body) or [body["messages"][-1]["content"]] for body in bodies]
 
     def policy(self, **batch: Any) -> dict[str, Any]:
-        batch = {"models": ["test-model"], "window_ms": 50, **batch}
+        batch = {"models": ["test-model"], "window_ms": 200, **batch}
         return {"cache": {"name": f"packs-{next(_numbers)}"}, "models": PRICES, "batch": batch}
 
 

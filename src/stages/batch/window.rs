@@ -101,8 +101,12 @@ pub struct Packing {
 }
 
 struct State {
-    /// Workers that may still come with a question.
+    /// Workers that may come with a question at any time.
     active: usize,
+    /// Those that wait for an answer, in a window or on its way.
+    parked: usize,
+    /// No more questions will be begun.
+    drained: bool,
     open: HashMap<Group, Open>,
     /// Starts the work for those who waited when the last worker stopped.
     start: Option<Arc<dyn Fn(Vec<Seat>) + Send + Sync>>,
@@ -112,7 +116,7 @@ impl Packing {
     /// `workers`: how many will ask questions, one after the other.
     pub fn new(workers: usize, most: Option<usize>) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let state = State { active: workers, open: HashMap::new(), start: None };
+        let state = State { active: workers, parked: 0, drained: false, open: HashMap::new(), start: None };
         Arc::new(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), most, state: Mutex::new(state) })
     }
 
@@ -123,13 +127,24 @@ impl Packing {
 
     /// A worker has no question left.
     pub fn leave(&self) {
-        self.rest(1);
+        let mut state = lock(&self.state);
+        state.active = state.active.saturating_sub(1);
+        self.settle(state);
+    }
+
+    /// No more questions will be begun: those who wait need not wait for workers that are under way.
+    pub fn drained(&self) {
+        let mut state = lock(&self.state);
+        state.drained = true;
+        self.settle(state);
     }
 
     /// A worker waits for something that others of the session do.
     pub fn park(self: &Arc<Self>) -> Unpark {
         let parked = Arc::new(Parked { packing: Arc::clone(self), waits: AtomicBool::new(true) });
-        self.rest(1);
+        let mut state = lock(&self.state);
+        state.park();
+        self.settle(state);
         Unpark(parked)
     }
 
@@ -147,16 +162,17 @@ impl Packing {
         let (seat, waiting) = seat(item, cx, request, Some(parked));
         let mut state = lock(&self.state);
         state.start = Some(start);
-        state.active = state.active.saturating_sub(1);
+        state.park();
         let then = enter(&mut state.open, group, seat, most);
-        if state.active > 0 {
+        let rest = state.take();
+        if rest.is_empty() {
             return (waiting, then);
         }
         let mut full = match then {
             Then::Full(full) => full,
             Then::Waits | Then::Opened(_) => Vec::new(),
         };
-        full.extend(state.open.drain().map(|(_, open)| open.seats));
+        full.extend(rest);
         (waiting, Then::Full(full))
     }
 
@@ -164,20 +180,34 @@ impl Packing {
         leave(&mut lock(&self.state).open, group, number)
     }
 
-    fn rest(&self, workers: usize) {
-        let mut state = lock(&self.state);
-        state.active = state.active.saturating_sub(workers);
-        if state.active > 0 || state.open.is_empty() {
-            return;
-        }
-        let Some(start) = state.start.clone() else { return };
-        let all: Vec<Vec<Seat>> = state.open.drain().map(|(_, open)| open.seats).collect();
+    /// Sends those away who have nobody to wait for any more.
+    fn settle(&self, mut state: MutexGuard<'_, State>) {
+        let all = state.take();
+        let Some(start) = state.start.clone().filter(|_| !all.is_empty()) else { return };
         drop(state);
         all.into_iter().for_each(|seats| start(seats));
     }
 
     fn wake(&self) {
-        lock(&self.state).active += 1;
+        let mut state = lock(&self.state);
+        state.parked = state.parked.saturating_sub(1);
+        state.active += 1;
+    }
+}
+
+impl State {
+    fn park(&mut self) {
+        self.active = self.active.saturating_sub(1);
+        self.parked += 1;
+    }
+
+    /// All who wait, if nobody else can come, or could only come later with what is not asked yet.
+    fn take(&mut self) -> Vec<Vec<Seat>> {
+        let waiting: usize = self.open.values().map(|open| open.seats.len()).sum();
+        if self.active > 0 || !self.drained && self.parked > waiting {
+            return Vec::new();
+        }
+        self.open.drain().map(|(_, open)| open.seats).collect()
     }
 }
 
