@@ -61,6 +61,8 @@ class Savings:
         unanswered: requests that may have been billed, and nobody said how much: the answer was lost, or nobody
             waited for it. Their money is in none of the sums.
         escalations: drafts that were not good enough, so that the next model of a ladder was asked.
+        packed: answers that came in a request that several calls shared.
+        checked, checked_same: of these, questions that were asked alone too, and those whose answers came to the same.
         shadowed, shadowed_good: accepted drafts that were compared with a dear model's answer, and those as good.
         prompt_tokens, completion_tokens: tokens paid for; `cached_tokens` of the prompt were read from the upstream's
             own cache.
@@ -87,6 +89,9 @@ class Savings:
     escalations: int = 0
     shadowed: int = 0
     shadowed_good: int = 0
+    packed: int = 0
+    checked: int = 0
+    checked_same: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -113,14 +118,14 @@ class Savings:
         """The share of accepted drafts that a dear model would have bettered, with its 95 % interval, all 0 to 1: what
         cheap answers lose in quality, as far as shadows tell. None = there were no shadows. Score interval (Wilson
         1927)."""
-        if not self.shadowed:
-            return None
-        n, z = self.shadowed, 1.959963984540054
-        share = 1 - self.shadowed_good / n
-        middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-        reach = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-        # At the ends the two differ by rounding alone.
-        return share, min(share, max(0.0, middle - reach)), max(share, min(1.0, middle + reach))
+        return _share(self.shadowed - self.shadowed_good, self.shadowed)
+
+    @property
+    def differing(self) -> tuple[float, float, float] | None:
+        """The share of packed answers that differ from what their questions get alone, with its 95 % interval, all 0 to
+        1, as far as `[batch] check` tells. None = nothing was checked. Score interval (Wilson 1927). With a temperature
+        above 0, two answers to one question differ by chance too."""
+        return _share(self.checked - self.checked_same, self.checked)
 
     @property
     def net(self) -> Decimal:
@@ -186,6 +191,7 @@ class Savings:
             ("calls", f"{self.calls:,}: " + ", ".join(f"{getattr(self, name):,} {name}" for name in counts)),
             *([("attempts", ", ".join(again))] if again else []),
             *([("quality", self._quality())] if self.shadowed else []),
+            *([("packs", self._packs())] if self.packed else []),
             (
                 "tokens",
                 f"{self.prompt_tokens:,} prompt{cached}, {self.completion_tokens:,} completion, "
@@ -201,6 +207,13 @@ class Savings:
         share, low, high = self.worse or (0.0, 0.0, 0.0)
         told = f"{100 * share:.1f} % of accepted drafts worse than the dear model's answer"
         return f"{told} [{100 * low:.1f}, {100 * high:.1f}], {self.shadowed:,} compared"
+
+    def _packs(self) -> str:
+        told = f"{self.packed:,} answers came in shared requests"
+        if self.differing is None:
+            return told
+        share, low, high = (100 * part for part in self.differing)
+        return f"{told}; {share:.1f} % of {self.checked:,} differ from what is said alone [{low:.1f}, {high:.1f}]"
 
     def _tables(self) -> Iterable[tuple[str, list[tuple[str, ...]]]]:
         for title, lines in (("model", self.by_model), ("tag", self.by_tag), ("stage", self.by_stage)):
@@ -242,6 +255,19 @@ def money(amount: Decimal | None) -> str:
     places = 2 if not amount or amount.copy_abs() >= 1 else max(4, 2 - amount.adjusted())
     shown = amount.copy_abs().quantize(Decimal(1).scaleb(-places), context=_EXACT)
     return f"{'-' if amount < 0 else ''}${shown:,f}"
+
+
+
+def _share(part: int, whole: int) -> tuple[float, float, float] | None:
+    """A share with its 95 % interval; None: there is nothing to have a share of."""
+    if not whole:
+        return None
+    n, z = whole, 1.959963984540054
+    share = part / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    # At the ends the two differ by rounding alone.
+    return share, min(share, max(0.0, middle - reach)), max(share, min(1.0, middle + reach))
 
 
 def _estimated(amount: Decimal) -> str:

@@ -111,6 +111,12 @@ pub enum Count {
     Shadow,
     /// And was as good.
     ShadowGood,
+    /// An answer came in a request that several calls shared.
+    Packed,
+    /// Such a question was asked alone as well.
+    Checked,
+    /// And the answers came to the same.
+    CheckedSame,
 }
 
 /// The sums of a client family, or of what a process has not written into a cache file yet.

@@ -106,6 +106,9 @@ pub struct Report {
     pub escalations: u64,
     pub shadowed: u64,
     pub shadowed_good: u64,
+    pub packed: u64,
+    pub checked: u64,
+    pub checked_same: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
     pub cached_tokens: u64,
@@ -213,6 +216,9 @@ impl Report {
             Count::Escalation => &mut self.escalations,
             Count::Shadow => &mut self.shadowed,
             Count::ShadowGood => &mut self.shadowed_good,
+            Count::Packed => &mut self.packed,
+            Count::Checked => &mut self.checked,
+            Count::CheckedSame => &mut self.checked_same,
         } += 1;
     }
 
@@ -238,6 +244,9 @@ impl Report {
         self.escalations += other.escalations;
         self.shadowed += other.shadowed;
         self.shadowed_good += other.shadowed_good;
+        self.packed += other.packed;
+        self.checked += other.checked;
+        self.checked_same += other.checked_same;
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
         self.cached_tokens += other.cached_tokens;

@@ -5,6 +5,7 @@
 //! way is asked alone, by itself: nothing is lost.
 
 mod asking;
+mod check;
 mod group;
 pub mod settings;
 pub mod share;

@@ -8,3 +8,4 @@ mod counterfactual;
 pub mod escalate;
 mod lacking;
 pub mod route;
+mod sample;

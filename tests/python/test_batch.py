@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import Face
+from ladder import until
 from packs import ERROR, SYSTEM, World, say
 from upstream import Reply, Upstream, chat
 
@@ -74,6 +75,17 @@ def notes(answer: Any) -> str:
     receipt = farthing.receipt(answer)
     assert receipt is not None
     return "; ".join(receipt.notes)
+
+
+def comes(face: Face, condition: Callable[[], Any]) -> None:
+    """What happens in the background has happened; the caller's event loop runs meanwhile."""
+    if not face.is_async:
+        return until(condition)
+
+    async def main() -> None:
+        await asyncio.to_thread(until, condition)
+
+    face.run(main)
 
 
 def balances(made: Any, world: World, answers: list[Any]) -> None:
@@ -471,6 +483,27 @@ def test_votes_that_do_not_agree_are_asked_alone(face: Face, world: World) -> No
     answers = together(face, made, TEN[:4])
     assert texts(answers) == [say(question) for question in TEN[:4]]
     assert sorted(len(asked) for asked in world.requests) == [1] * 4 + [4] * 3
+
+
+# ---- a sample asked alone ----
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_check_of_packed_answers(face: Face, world: World, same: bool) -> None:
+    if not same:
+        world.edit = lambda answers, number: {at: f"no, {text}" for at, text in answers.items()}
+    made = client(face, world, check=1.0)
+    answers = together(face, made, TEN)
+    comes(face, lambda: made.savings().checked == 10)
+    bill = made.savings()
+    assert (bill.packed, bill.checked, bill.checked_same, bill.calls) == (10, 10, 10 if same else 0, 10)
+    share, low, high = bill.differing
+    assert share == (0.0 if same else 1.0) and low <= share <= high
+    assert "10 answers came in shared requests" in str(bill)
+    # It is overhead of its own, and no part of the calls.
+    assert bill.by_stage["batch check"].spent == bill.overhead > 0
+    assert sum(farthing.receipt(answer).cost for answer in answers) == bill.spent - bill.overhead
+    assert sorted(map(len, world.requests)) == [1] * 10 + [10]
 
 
 # ---- with the other stages ----

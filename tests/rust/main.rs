@@ -15,6 +15,7 @@ mod ledger;
 mod price;
 mod question;
 mod route;
+mod share;
 mod single_flight;
 mod stream;
 mod tokens;

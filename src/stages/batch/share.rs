@@ -19,13 +19,20 @@ fn split_wide(total: i128, weights: &[u64]) -> Vec<i128> {
     if weights.is_empty() {
         return Vec::new();
     }
-    let even = vec![1; weights.len()];
-    let weights = if weights.iter().all(|weight| *weight == 0) { &even } else { weights };
+    // What a server says it used may be any number: the products below have to fit all the same.
+    let most: i128 = weights.iter().map(|weight| i128::from(*weight)).sum();
+    let shift = (128 - most.leading_zeros()).saturating_sub(62);
+    let mut weights: Vec<u64> = weights.iter().map(|weight| weight >> shift).collect();
+    if weights.iter().all(|weight| *weight == 0) {
+        weights.fill(1);
+    }
     let sum: i128 = weights.iter().map(|weight| i128::from(*weight)).sum();
-    let share = |weight: u64| (total / sum) * i128::from(weight) + (total % sum) * i128::from(weight) / sum;
+    // Rounded down, below zero as well: what is left over is never less than nothing.
+    let (times, rest) = (total.div_euclid(sum), total.rem_euclid(sum));
+    let share = |weight: u64| times * i128::from(weight) + rest * i128::from(weight) / sum;
     let mut parts: Vec<i128> = weights.iter().map(|weight| share(*weight)).collect();
     let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by_key(|at| std::cmp::Reverse((total % sum) * i128::from(weights[*at]) % sum));
+    order.sort_by_key(|at| std::cmp::Reverse(rest * i128::from(weights[*at]) % sum));
     let mut left = total - parts.iter().sum::<i128>();
     for at in order.into_iter().cycle() {
         if left <= 0 {
@@ -48,9 +55,9 @@ pub struct Weights {
 impl Weights {
     /// `questions` and `answers`: tokens of each; `prompt`: of the whole request, as the upstream counted.
     pub fn new(questions: &[u64], answers: &[u64], prompt: u64) -> Self {
-        let own: u64 = questions.iter().sum();
+        let own = questions.iter().fold(0_u64, |sum, tokens| sum.saturating_add(*tokens));
         let shared = split(prompt.saturating_sub(own), &vec![1; questions.len()]);
-        let prompt = questions.iter().zip(shared).map(|(own, shared)| own + shared).collect();
+        let prompt = questions.iter().zip(shared).map(|(own, shared)| own.saturating_add(shared)).collect();
         // One that has no answer took part all the same.
         let completion = (0..questions.len()).map(|at| answers.get(at).copied().unwrap_or_default().max(1)).collect();
         Self { prompt, completion }
@@ -82,7 +89,8 @@ impl Weights {
     /// One charge as one for each question.
     pub fn charges(&self, charge: &Charge) -> Vec<Charge> {
         let usages = self.usages(&charge.usage);
-        let weights: Vec<u64> = usages.iter().map(|usage| usage.prompt + usage.completion * OUTPUT).collect();
+        let weights: Vec<u64> =
+            usages.iter().map(|usage| usage.prompt.saturating_add(usage.completion.saturating_mul(OUTPUT))).collect();
         let costs: Vec<Option<Money>> = match charge.cost {
             None => vec![None; usages.len()],
             Some(cost) => {
@@ -100,7 +108,7 @@ const OUTPUT: u64 = 4;
 
 /// As [`split`], where no part may be more than its weight. `total` is at most the sum of the weights.
 fn split_within(total: u64, weights: &[u64]) -> Vec<u64> {
-    let mut parts = split(total.min(weights.iter().sum()), weights);
+    let mut parts = split(total, weights);
     let mut over = 0;
     for (part, most) in parts.iter_mut().zip(weights) {
         over += part.saturating_sub(*most);

@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, join_all};
 
 use super::NAME;
 use super::asking::{Answered, Asked, answer};
+use super::check;
 use super::settings::Settings;
 use super::share::{Weights, split_money};
 use super::vote;
@@ -138,6 +139,7 @@ impl Work {
                 Ok(text) => {
                     let response = answer(&whole, at, &text, part.usage.as_ref());
                     part.pay(&seat.cx, &whole);
+                    check::start(self.shared.settings.check, &seat.cx, &self.next, &seat.request, &text);
                     seat.answer(Verdict::Answer(Box::new(response)));
                 }
                 Err(why) => {

@@ -21,6 +21,7 @@ use crate::question::Question;
 use crate::receipt::Rung as Asked;
 use crate::route::gates::{Needs, rules_out};
 use crate::stages::at_end::at_end;
+use crate::stages::sample::is_drawn;
 use crate::upstream::plan::{Choices, Tier};
 
 /// A judged draft that may still become the answer.
@@ -339,7 +340,7 @@ impl Climb<'_> {
 
     /// Compares an accepted draft with the dearest model's answer, for a sample of them.
     fn compare(&self, candidate: &Candidate) {
-        if learning::is_drawn(self.stage.ladder.shadow) && self.question.answers <= 1 && !has_effects(self.request) {
+        if is_drawn(self.stage.ladder.shadow) && self.question.answers <= 1 && !has_effects(self.request) {
             self.shadow(candidate.judged.clone()).start();
         }
     }

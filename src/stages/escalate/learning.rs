@@ -6,7 +6,6 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +25,7 @@ use crate::question::Question;
 use crate::receipt::{Facts, Receipt};
 use crate::route::look::look;
 use crate::stages::aside;
+use crate::stages::sample::is_drawn;
 use crate::upstream::plan::{Choices, Tier};
 
 /// The line of the bill for what shadows cost.
@@ -110,12 +110,6 @@ fn same(draft: &str, answer: &str) -> Option<f64> {
     let comes_to_little = |text: &str| extract::answer_of(text).chars().count() <= COMPARABLE;
     let is_comparable = |text: &str| text.starts_with(&format!("{{\"{CALLS}\"")) || comes_to_little(text);
     (is_comparable(draft) && is_comparable(answer)).then(|| f64::from(u8::from(extract::agree(draft, answer, None))))
-}
-
-/// Whether this call is one of the sample.
-pub fn is_drawn(share: f64) -> bool {
-    const ALL: f64 = (1_u64 << 53) as f64;
-    share > 0.0 && ((RandomState::new().hash_one(1_u8) >> 11) as f64) < share * ALL
 }
 
 /// A draft that is compared with a dearer model's answer. Cheap to clone but for what was asked.
