@@ -257,7 +257,6 @@ def money(amount: Decimal | None) -> str:
     return f"{'-' if amount < 0 else ''}${shown:,f}"
 
 
-
 def _share(part: int, whole: int) -> tuple[float, float, float] | None:
     """A share with its 95 % interval; None: there is nothing to have a share of."""
     if not whole:

@@ -13,7 +13,7 @@ import contextvars
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import anyio

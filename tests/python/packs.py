@@ -13,7 +13,9 @@ from upstream import Reply, Seen, Upstream, chat
 
 PRICES = {"test-model": {"input": 1, "output": 2}}
 """USD per million tokens."""
-SYSTEM = "You answer questions about a small museum of money. " + "It is open from nine to five, and on Sundays too. " * 40
+SYSTEM = (
+    "You answer questions about a small museum of money. " + "It is open from nine to five, and on Sundays too. " * 40
+)
 """Long enough for a pack to pay."""
 ERROR = {"error": {"message": "no", "type": "kind", "param": None, "code": "why"}}
 
@@ -24,7 +26,9 @@ Says = str | Callable[[str], str]
 
 def questions(body: Mapping[str, Any]) -> list[str] | None:
     """Those of a pack, in its order; None: it is none."""
-    found = re.findall(r"<question id=\d+ mark=(\d+)>\n(.*?)\n</question \1>", body["messages"][-1]["content"], re.DOTALL)
+    found = re.findall(
+        r"<question id=\d+ mark=(\d+)>\n(.*?)\n</question \1>", body["messages"][-1]["content"], re.DOTALL
+    )
     return [text for _, text in found] if len(found) > 1 else None
 
 

@@ -319,7 +319,10 @@ def test_a_pack_that_fails_is_asked_once_more(face: Face, world: World) -> None:
     world.edit = lambda answers, number: Reply(500, ERROR) if number == 1 else answers
     made = client(face, world)
     answers = together(face, made, TEN)
-    assert texts(answers) == [say(question) for question in TEN] and [len(asked) for asked in world.requests] == [10, 10]
+    assert texts(answers) == [say(question) for question in TEN] and [len(asked) for asked in world.requests] == [
+        10,
+        10,
+    ]
     balances(made, world, answers)
 
 

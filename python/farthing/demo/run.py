@@ -9,17 +9,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 import openai
 
 from .. import client as faces
+from ..batch_policy import Batch
+from ..call_options import options as call_options
 from ..escalate_policy import Escalate
 from ..exceptions import LocalModelsError, explain
 from ..policy import Cache, ModelPrice, Policy
+from ..receipts import receipt
 from ..route_policy import Route
 from ..upstream_policy import Alias, Upstream
-from .workload import Ask, steps
+from .workload import Ask, jobs, steps
 
 __all__ = ["PRICES", "Line", "Outage", "outage", "plan", "run"]
 
@@ -89,6 +93,8 @@ class _Plan:
     price: Decimal
     policy: Policy | None
     """None = without farthing."""
+    maps: bool = False
+    """The nightly job asks for all of its answers at once."""
 
 
 def plan(cheap: str, dear: str) -> Sequence[_Plan]:
@@ -107,6 +113,7 @@ def plan(cheap: str, dear: str) -> Sequence[_Plan]:
         _Plan("farthing, dear model", dear, PRICES["dear"], Policy(models=prices, cache=own)),
         _Plan("farthing, route", _AUTO, PRICES["dear"], chosen(route=route)),
         _Plan("farthing, escalate", _AUTO, PRICES["dear"], chosen(escalate=escalate)),
+        _Plan("farthing, batch", dear, PRICES["dear"], chosen(batch=Batch(models=dear, window_ms=0)), maps=True),
         _Plan("openai, cheap model", cheap, PRICES["cheap"], None),
     )
 
@@ -166,19 +173,24 @@ def _line(each: _Plan, options: dict[str, Any], progress: Progress, both: tuple[
     models = both if each.model == _AUTO else (each.model,)
     work = list(steps())
     total = sum(map(len, work))
+    if each.maps:
+        work = [job for is_job, group in groupby(work, _is_of_job) for job in (jobs(group) if is_job else group)]
     with openai.OpenAI(**options) as plain:
         # Each line begins with the same prefixes in the upstream's own cache, or the first one would pay for all.
         for ask in {ask.system: ask for step in work for ask in step}.values():
             for model in models:
                 _answer(plain, model, Ask(ask.tag, ask.system, "Ready?", ""))
     client = faces.OpenAI(**options, policy=each.policy) if each.policy else openai.OpenAI(**options)
-    right = prompt = completion = done = 0
+    right = prompt = completion = done = packed = 0
     started = time.perf_counter()
     with client, ThreadPoolExecutor(8) as pool:
         for step in work:
-            for ask, (text, usage) in zip(
-                step, pool.map(lambda ask: _answer(client, each.model, ask), step), strict=True
-            ):
+            if each.maps and _is_of_job(step):
+                answers, packs = _mapped(client, each.model, step)
+                packed += packs
+            else:
+                answers = list(pool.map(lambda ask: _answer(client, each.model, ask), step))
+            for ask, (text, usage) in zip(step, answers, strict=True):
                 right += ask.is_right(text)
                 prompt += usage.prompt_tokens if usage else 0
                 completion += usage.completion_tokens if usage else 0
@@ -189,19 +201,36 @@ def _line(each: _Plan, options: dict[str, Any], progress: Progress, both: tuple[
         cost = each.price * (prompt + completion) / 1_000_000
         if isinstance(client, faces.OpenAI):
             bill = client.savings()
-            upstream, cost = bill.misses + bill.bypassed + bill.escalations, bill.spent
+            upstream, cost = bill.misses + bill.bypassed + bill.escalations - bill.packed + packed, bill.spent
             prompt, completion = bill.prompt_tokens, bill.completion_tokens
     return Line(each.name, each.model, total, upstream, prompt, completion, cost, seconds, right)
+
+
+def _is_of_job(step: Sequence[Ask]) -> bool:
+    return all(ask.tag == "nightly" for ask in step)
+
+
+def _mapped(client: Any, model: str, job: Sequence[Ask]) -> tuple[list[tuple[str, Any]], int]:
+    """The answers to a whole job, and in how many shared requests they came."""
+    with call_options(tag=job[0].tag):
+        answers = client.farthing.map(
+            [ask.user for ask in job], system=job[0].system, progress=False, **_request(model)
+        )
+    packs = [found.pack for answer in answers if (found := receipt(answer)) and found.pack]
+    return [(answer.choices[0].message.content or "", answer.usage) for answer in answers], sum(
+        pack.place == 1 for pack in packs
+    )
+
+
+def _request(model: str) -> dict[str, Any]:
+    return {"model": model, "temperature": 0, "seed": 1, "max_tokens": _MOST_TOKENS}
 
 
 def _answer(client: openai.OpenAI, model: str, ask: Ask) -> tuple[str, Any]:
     """The text, and the usage that the answer tells."""
     request: dict[str, Any] = {
-        "model": model,
+        **_request(model),
         "messages": [{"role": "system", "content": ask.system}, {"role": "user", "content": ask.user}],
-        "temperature": 0,
-        "seed": 1,
-        "max_tokens": _MOST_TOKENS,
         "extra_headers": {"x-farthing-tag": ask.tag} if isinstance(client, faces.OpenAI) else None,
     }
     if not ask.stream:

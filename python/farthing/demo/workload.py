@@ -7,10 +7,10 @@ customers, a burst when something happens, a job that is run again. The texts ar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Ask", "steps"]
+__all__ = ["Ask", "jobs", "steps"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,14 @@ def steps() -> Iterator[list[Ask]]:
     # The night: the job runs, stops at the eighth review, and is started again.
     for ask in [*nightly[:8], *nightly]:
         yield [ask]
+
+
+def jobs(night: Iterable[list[Ask]]) -> list[list[Ask]]:
+    """The steps of the night as the job would ask them that knows all of its reviews beforehand: once until it stops, and
+    once again."""
+    asks = [ask for step in night for ask in step]
+    first = len(asks) - len(NIGHTLY_ASKS)
+    return [asks[:first], asks[first:]]
 
 
 def streamed(ask: Ask) -> Ask:
