@@ -198,8 +198,8 @@ class Escalate(_Portable):
         judge: see `Judge`; needed for "judge".
         agreement: see `Agreement`; needed for "agreement".
         timeout: seconds that a function, a judge or another answer may take.
-        deadline: seconds for the call in all; after it nobody is asked or waited for. The best draft so far is the answer;
-            without one, the call raises `openai.APITimeoutError`.
+        deadline: seconds for the call in all; after it nobody is asked or waited for. The best draft so far is the
+            answer; without one, the call raises `openai.APITimeoutError`.
         max_cost: USD for the call in all; whatever may cost more than is left of it (a draft, a judge, a retry) is not
             asked. The best draft so far is the answer; without one, the call raises `BudgetExceeded`.
         calibration: what `farthing calibrate --write` wrote: thresholds are compared with P(good) then, not with the
