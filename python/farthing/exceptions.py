@@ -4,7 +4,7 @@
     └── FarthingError
         ├── PolicyError          (+ ValueError)   a policy, or its TOML file, that cannot be taken
         ├── OptionsError         (+ ValueError)   a value in `farthing.options(...)` or in an x-farthing-* header
-        ├── BudgetExceeded                        a call that a budget, or its own limit, has no room for
+        ├── BudgetExceeded                        a call for which a budget, or its `max_cost`, has no room
         ├── CacheError                            the cache could not do what was asked of it by name
         ├── DataError            (+ ValueError)   a file of outcomes that cannot be evaluated
         ├── QuestionsError       (+ ValueError)   what `client.farthing.map()` cannot ask; nothing was asked

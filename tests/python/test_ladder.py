@@ -240,9 +240,9 @@ def test_a_deadline_before_there_is_a_draft(
     world.says["small"] = held(gate, good("small"))
     client = world.client(face, **({"deadline": "200ms"} if place == "policy" else {}), options={"max_retries": 2})
     headers = {"extra_headers": {"x-farthing-deadline": "200ms"}} if place == "header" else {}
-    with farthing.options(deadline=0.2) if place == "options" else contextlib.nullcontext():
-        with pytest.raises(openai.APITimeoutError):
-            ask(face, client, way=way, **headers)
+    per_call = farthing.options(deadline=0.2) if place == "options" else contextlib.nullcontext()
+    with per_call, pytest.raises(openai.APITimeoutError):
+        ask(face, client, way=way, **headers)
     # Once: a time that is over is over for another attempt as well.
     assert world.models == ["small"]
     gate.set()
@@ -319,7 +319,7 @@ def test_a_limit_of_money_where_nobody_knows_what_it_may_cost(face: Face, world:
     world.says["small"] = REFUSAL
     client = world.client(face, max_cost="1")
     # Without a limit on its length, no answer can be bounded: neither the first draft nor any other.
-    with pytest.raises(BudgetExceeded, match="max_cost.*longest answer is unknown: small") as caught:
+    with pytest.raises(BudgetExceeded, match=r"max_cost.*longest answer is unknown: small") as caught:
         ask(face, client)
     assert not world.models and (caught.value.budget, caught.value.limit) == ("max_cost", 1)
     models = {name: {**price, **({} if name == "large" else {"max_output": 100})} for name, price in PRICES.items()}
@@ -334,9 +334,9 @@ def test_a_first_draft_beyond_the_limit_of_money(face: Face, world: World, place
     more: dict[str, Any] = limit(way, 1000)
     if place == "header":
         more["extra_headers"] = {"x-farthing-max-cost": "0.0005"}
-    with farthing.options(max_cost="0.0005") if place == "options" else contextlib.nullcontext():
-        with pytest.raises(BudgetExceeded, match="max_cost"):
-            ask(face, client, way=way, **more)
+    per_call = farthing.options(max_cost="0.0005") if place == "options" else contextlib.nullcontext()
+    with per_call, pytest.raises(BudgetExceeded, match="max_cost"):
+        ask(face, client, way=way, **more)
     assert not world.models and client.savings().spent == 0 and client.savings().escalations == 0
     assert ask(face, client, way=way, **limit(way, 2)).text == good("small")
 

@@ -32,9 +32,9 @@ PRICES = {"cheap": Decimal("0.01"), "middle": Decimal("0.25"), "dear": Decimal("
 _MOST_TOKENS = 12
 # The name that the applications ask for where farthing chooses the model.
 _AUTO = "auto"
-# Mean probability of a token from which a draft of the cheap model is taken. Found on other rows than these: messages
-# of BANKING77, see docs/calibrate.md.
-_SURE = 0.86
+# Score of its tokens' probabilities from which a draft of the cheap model is taken. Found on other rows than these:
+# messages of BANKING77, see docs/stages/escalate.md.
+_SURE = 0.74
 Progress = Callable[[str, int, int], None]
 """Called with the line's name, the requests answered and the requests in all."""
 

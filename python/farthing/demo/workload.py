@@ -133,8 +133,7 @@ def steps() -> Iterator[list[Ask]]:
 
 
 def jobs(night: Iterable[list[Ask]]) -> list[list[Ask]]:
-    """The steps of the night as the job would ask them that knows all of its reviews beforehand: once until it stops, and
-    once again."""
+    """The steps of the night as a job would ask them that knows its reviews beforehand: until it stops, and again."""
     asks = [ask for step in night for ask in step]
     first = len(asks) - len(NIGHTLY_ASKS)
     return [asks[:first], asks[first:]]
