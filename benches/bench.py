@@ -333,6 +333,24 @@ class Bench:
             row(f"{in_flight} in flight, plain on aiohttp", c, b)
             print(f"{'':<38}{1 / a.median:>14,.0f}{1 / b.median:>14,.0f}  requests/s (aiohttp {1 / c.median:,.0f})")
 
+    def packs(self) -> None:
+        """What the window of `[batch]` adds to a call: to a lone one, which waits it out, and to one of ten, which fill
+        a request at once. The prompts are short, so each goes alone in the end: what is measured is the waiting."""
+        head("window of [batch], us a call", "without", "with", "ratio", "without cpu", "cpu", "ratio")
+        window = {"models": ["gpt-4.1"], "window_ms": 20, "max_items": 10}
+
+        def client(**more: Any) -> Callable[[], Any]:
+            return lambda: self.farthing.AsyncOpenAI(**self.options, policy={**self.policy, **more})
+
+        for name, in_flight, count in (("a lone call, window of 20 ms", 1, 20), ("ten at a time", 10, 1000)):
+            a, b = Times(), Times()
+            alternate(
+                3,
+                lambda: async_turn(client(), ask(two), self.many(count), in_flight, a),  # noqa: B023
+                lambda: async_turn(client(batch=window), ask(two), self.many(count), in_flight, b),  # noqa: B023
+            )
+            row(name, a, b)
+
     def growth(self) -> None:
         """Hit and miss beside caches of different sizes; in processes of their own, as memory is not given back."""
         head("cost by entries in the cache", "hit us", "miss us", "bytes/entry", "weighed")
@@ -420,7 +438,9 @@ def one_size(url: str, entries: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", help="hits misses threads chunks many_in_flight growth disk imports wheel")
+    parser.add_argument(
+        "parts", nargs="*", help="hits misses threads chunks many_in_flight packs growth disk imports wheel"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="fewer calls, for a quick look: 0.1")
     parser.add_argument("--one-size", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--url", help="a server that runs already")
@@ -438,6 +458,7 @@ def main() -> None:
             "threads",
             "chunks",
             "many_in_flight",
+            "packs",
             "growth",
             "disk",
             "wheel",
