@@ -7,6 +7,7 @@
 mod asking;
 mod check;
 mod group;
+mod resting;
 pub mod settings;
 pub mod share;
 pub mod vote;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::resting::Resting;
 use self::settings::Settings;
 use self::window::{Seat, Then, Verdict, Windows};
 use self::work::{Shared, Work};
@@ -42,7 +44,7 @@ pub struct BatchStage {
 
 impl BatchStage {
     pub fn new(settings: Settings, prices: Arc<PriceTable>) -> Self {
-        let shared = Shared { settings, prices, without_schemas: Lacking::default() };
+        let shared = Shared { settings, prices, without_schemas: Lacking::default(), resting: Resting::default() };
         Self { shared: Arc::new(shared), windows: Arc::default() }
     }
 

@@ -13,7 +13,7 @@ import openai
 import pytest
 from conftest import Face
 from ladder import until
-from packs import ERROR, SYSTEM, World, say
+from packs import ERROR, SYSTEM, World, numbered, say
 from upstream import Reply, Upstream, chat
 
 import farthing
@@ -334,6 +334,29 @@ def test_and_then_each_question_alone(face: Face, world: World) -> None:
     assert sorted(len(asked) for asked in world.requests) == [1] * 10 + [10, 10]
     balances(made, world, answers)
     assert made.savings().by_stage["batch"].spent > 0
+
+
+def test_a_model_that_keeps_to_no_schema_gets_lines(face: Face, world: World) -> None:
+    def prose(answers: dict[str, str], number: int) -> Any:
+        return numbered(answers) if "response_format" not in world.server.seen[-1].json else "Sure! Here you are."
+
+    world.edit = prose
+    made = client(face, world)
+    answers = together(face, made, TEN)
+    assert texts(answers) == [say(question) for question in TEN]
+    assert ["response_format" in seen.json for seen in world.server.seen] == [True, False]
+    together(face, made, [question + "?" for question in TEN])
+    assert len(world.server.seen) == 3
+
+
+def test_a_model_that_cannot_do_it_is_not_asked_for_ever(face: Face, world: World) -> None:
+    world.edit = lambda answers, number: "I cannot do that."
+    made = client(face, world)
+    for turn in range(5):
+        answers = together(face, made, [f"{question}, {turn}" for question in TEN])
+        assert texts(answers) == [say(f"{question}, {turn}") for question in TEN]
+    assert sum(len(asked) > 1 for asked in world.requests) == 3 * 2
+    assert "came to nothing" in notes(answers[0])
 
 
 @pytest.mark.parametrize("status", [400, 403])

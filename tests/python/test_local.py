@@ -61,6 +61,29 @@ def test_equal_questions_at_once(face: Face, server: LocalServer) -> None:
     assert server.stats()[NAME]["calls"] == before + 1
 
 
+@pytest.mark.parametrize("form", ["json", "lines"])
+def test_packs_of_a_real_model(face: Face, server: LocalServer, form: str) -> None:
+    """A model that small keeps to a pack badly: each question has an answer all the same, and each token its payer."""
+    batch = {"models": [NAME], "window_ms": 0, "format": form, "always": True}
+    client = face.client(server.base_url, policy={"models": {NAME: {"input": 1, "output": 2}}, "batch": batch})
+    before = server.stats()[NAME]
+    system = "Answer each question with one word."
+    capitals = [f"What is the capital of {country}?" for country in ("France", "Spain", "Italy", "Egypt")]
+
+    async def later() -> list[openai.types.chat.ChatCompletion]:
+        answers: list[openai.types.chat.ChatCompletion] = await client.farthing.map(capitals, **asked)
+        return answers
+
+    asked = {"model": NAME, "system": system, "temperature": 0, "seed": 1, "max_tokens": 8, "progress": False}
+    answers = face.run(later) if face.is_async else client.farthing.map(capitals, **asked)
+    assert len(answers) == 4 and all(answer.choices[0].message.content for answer in answers)
+    after, bill = server.stats()[NAME], client.savings()
+    assert bill.prompt_tokens == after["prompt_tokens"] - before["prompt_tokens"]
+    assert bill.completion_tokens == after["completion_tokens"] - before["completion_tokens"]
+    receipts = [farthing.receipt(answer) for answer in answers]
+    assert sum(receipt.cost for receipt in receipts if receipt and receipt.cost) == bill.spent > 0
+
+
 def test_responses_of_a_real_model(face: Face, server: LocalServer) -> None:
     client = face.client(server.base_url)
     asked = {"model": NAME, "input": "Say hello.", "max_output_tokens": 8, "temperature": 0}

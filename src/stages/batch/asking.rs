@@ -41,6 +41,7 @@ pub struct Asked {
 pub struct Answered {
     pub texts: Vec<Result<String, Flaw>>,
     pub is_cut: bool,
+    pub format: Format,
     pub body: Value,
     pub headers: HeaderMap,
     pub draft: Arc<Draft>,
@@ -131,7 +132,7 @@ impl Work {
             }
             let overhead = asked.overhead_of(&packed);
             asked.note_attempts(&facts);
-            return Ok(Answered { texts, is_cut, body, headers: response.headers, draft, facts, overhead });
+            return Ok(Answered { texts, is_cut, format, body, headers: response.headers, draft, facts, overhead });
         }
     }
 }
@@ -170,7 +171,7 @@ impl Asked {
         tier.or_else(asked).unwrap_or_default()
     }
 
-    fn place(&self) -> Place {
+    pub fn place(&self) -> Place {
         (Arc::clone(self.url()), self.model().into())
     }
 

@@ -11,11 +11,12 @@ use futures_util::future::{BoxFuture, join_all};
 use super::NAME;
 use super::asking::{Answered, Asked, answer};
 use super::check;
+use super::resting::{MOST_IN_VAIN, Resting};
 use super::settings::Settings;
 use super::share::{Weights, split_money};
 use super::vote;
 use super::window::{Seat, Verdict};
-use crate::batch::{Flaw, Rates, Sizes, Worth, packs, worth};
+use crate::batch::{Flaw, Format, Rates, Sizes, Worth, packs, worth};
 use crate::context::Context;
 use crate::ledger::{Charge, Money, PriceTable, Purpose, Saving, UPSTREAM, Usage};
 use crate::pipeline::Next;
@@ -34,6 +35,7 @@ pub struct Shared {
     pub settings: Settings,
     pub prices: Arc<PriceTable>,
     pub without_schemas: Lacking,
+    pub resting: Resting,
 }
 
 /// See the module. Cheap to clone.
@@ -76,11 +78,19 @@ impl Work {
             let count = seats.len();
             return alone(seats, &format!("a pack of {count} would cost more than it saves"));
         }
+        if self.shared.resting.rests(&asked.place()) {
+            let why = format!(
+                "the last {MOST_IN_VAIN} packs for {} came to nothing: none is sent for a while",
+                asked.model()
+            );
+            return alone(seats, &why);
+        }
         let answered = tokio::select! {
             biased;
             () = all_left(&mut seats) => return,
             answered = self.ask(&asked) => answered,
         };
+        self.shared.resting.note(asked.place(), answered.is_ok());
         match answered {
             Ok(answered) => self.hand_out(seats, &asked, answered).await,
             Err(why) => alone(seats, &why),
@@ -111,6 +121,10 @@ impl Work {
             if let Some(one) = answered.first() {
                 let flaw = one.texts.iter().find_map(|text| text.as_ref().err());
                 why = flaw.map_or_else(String::new, ToString::to_string);
+            }
+            // A server that takes a schema and a model that does not keep to it: numbered lines are easier to keep to.
+            if self.shared.settings.format.is_none() && answered.iter().any(|one| one.format == Format::Json) {
+                self.shared.without_schemas.remember(asked.place());
             }
             answered.iter().for_each(|one| asked.book_in_vain(&one.draft));
             if !again {
