@@ -84,6 +84,7 @@ def get(port: int, path: str) -> tuple[str, str, str]:
 
 
 @unix
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["sync", "gthread"])
 def test_gunicorn_with_a_client_made_before_the_fork(upstream: Upstream, tmp_path: Path, kind: str) -> None:
     upstream.script = echo
@@ -100,6 +101,7 @@ def test_gunicorn_with_a_client_made_before_the_fork(upstream: Upstream, tmp_pat
 
 
 @unix
+@pytest.mark.once
 def test_gunicorn_whose_workers_are_renewed(upstream: Upstream, tmp_path: Path) -> None:
     """Each worker ends after a few requests, and the master forks again, many times."""
     upstream.script = echo
@@ -112,6 +114,7 @@ def test_gunicorn_whose_workers_are_renewed(upstream: Upstream, tmp_path: Path) 
 # Pools.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
 def test_a_pool_of_processes(upstream: Upstream, tmp_path: Path, how: str) -> None:
     """`concurrent.futures`, with a client of the module, which a forked worker inherits and another makes anew."""
@@ -166,6 +169,7 @@ def test_clients_pickle_as_the_sdks_do(upstream: Upstream) -> None:
 # pytest-xdist.
 
 
+@pytest.mark.once
 def test_pytest_xdist_with_one_cache_file(upstream: Upstream, tmp_path: Path) -> None:
     """The first run asks each question about once, the second not at all."""
     pytest.importorskip("xdist")

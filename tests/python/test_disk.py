@@ -52,6 +52,8 @@ def sql(path: Path, *statements: str) -> list[Any]:
     """
     script = """
 import json, sqlite3, sys
+
+pytestmark = pytest.mark.once
 tables = sqlite3.connect(sys.argv[1], timeout=30)
 for statement in sys.argv[2:]:
     rows = tables.execute(statement).fetchall()

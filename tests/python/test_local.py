@@ -65,7 +65,9 @@ def test_equal_questions_at_once(face: Face, server: LocalServer) -> None:
 def test_packs_of_a_real_model(face: Face, server: LocalServer, form: str) -> None:
     """A model that small keeps to a pack badly: each question has an answer all the same, and each token its payer."""
     batch = {"models": [NAME], "window_ms": 0, "format": form, "always": True}
-    client = face.client(server.base_url, policy={"models": {NAME: {"input": 1, "output": 2}}, "batch": batch})
+    cache = {"name": f"packs {form} {face.is_async}"}
+    policy = {"models": {NAME: {"input": 1, "output": 2}}, "batch": batch, "cache": cache}
+    client = face.client(server.base_url, policy=policy)
     before = server.stats()[NAME]
     system = "Answer each question with one word."
     capitals = [f"What is the capital of {country}?" for country in ("France", "Spain", "Italy", "Egypt")]

@@ -17,6 +17,8 @@ from upstream import Reply, Seen, Upstream, answer
 
 SHARED = """
 import multiprocessing, random
+
+pytestmark = pytest.mark.once
 PATH = {path!r}
 def shared(**more):
     return sync(policy={{"cache": {{"path": PATH, **more}}}})

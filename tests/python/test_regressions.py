@@ -441,6 +441,7 @@ def test_a_raw_response_pickles(upstream: Upstream) -> None:
     assert twin.json() == raw.http_response.json()
 
 
+@pytest.mark.once
 def test_what_is_pickled_opens_where_farthing_is_not(upstream: Upstream) -> None:
     """Workers, stores and notebooks that have the SDK alone; here, the receipt is still on it."""
     client = Face(False).client(upstream)
@@ -555,6 +556,7 @@ def test_wrap_says_when_it_loses_a_patch(upstream: Upstream) -> None:
         farthing.wrap(original)
 
 
+@pytest.mark.once
 def test_types(tmp_path: Path) -> None:
     """What editors see: the face of ours, also on what wrap() and with_options() return, and the SDK's arguments."""
     code = f"""
