@@ -20,6 +20,8 @@ import farthing
 from farthing import CacheError
 from farthing.ledger import Savings
 
+pytestmark = pytest.mark.once
+
 KEY = "sk-a-secret-that-must-not-be-kept"
 _numbers = iter(range(1, 10**9))
 
@@ -52,8 +54,6 @@ def sql(path: Path, *statements: str) -> list[Any]:
     """
     script = """
 import json, sqlite3, sys
-
-pytestmark = pytest.mark.once
 tables = sqlite3.connect(sys.argv[1], timeout=30)
 for statement in sys.argv[2:]:
     rows = tables.execute(statement).fetchall()

@@ -15,10 +15,10 @@ from test_disk import report, sql
 from test_process import run, start, unix
 from upstream import Reply, Seen, Upstream, answer
 
+pytestmark = pytest.mark.once
+
 SHARED = """
 import multiprocessing, random
-
-pytestmark = pytest.mark.once
 PATH = {path!r}
 def shared(**more):
     return sync(policy={{"cache": {{"path": PATH, **more}}}})
