@@ -23,8 +23,10 @@ Times = tuple[float | None, float | None, float | None]
 
 class _Sender:
     def __init__(
-        self, plain: Callable[..., Any], named: Callable[..., Any], request: Any, kwargs: dict[str, Any]
+        self, http: object, plain: Callable[..., Any], named: Callable[..., Any], request: Any, kwargs: dict[str, Any]
     ) -> None:
+        # Calls that leave by the same http client may share a request.
+        self.identity = id(http)
         self._ways = {False: plain, True: named}
         self._request = request
         self._kwargs = kwargs
@@ -81,13 +83,14 @@ class AsyncSdkSender(_Sender):
 
     def __init__(
         self,
+        http: object,
         plain: Callable[..., Awaitable[Any]],
         named: Callable[..., Awaitable[Any]],
         request: Any,
         kwargs: dict[str, Any],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(plain, named, request, kwargs)
+        super().__init__(http, plain, named, request, kwargs)
         self._loop = loop
         self._tasks: dict[int, asyncio.Task[None]] = {}
 

@@ -120,7 +120,7 @@ def send(client: Any, plain: Callable[..., Any], request: Any, stream: bool, kwa
     call = _Call.of(client, request, kwargs, keys)
     if call is None:
         return _plainly(client, sdk, named, request, route, keys)(stream=stream, **kwargs)
-    sender = SdkSender(plain, named, request, kwargs) if call.route is Route.SDK_CLIENT else None
+    sender = SdkSender(client._client, plain, named, request, kwargs) if call.route is Route.SDK_CLIENT else None
     try:
         answer = call.engine.send(call.arguments, sender)
     except BudgetExceeded as error:
@@ -162,7 +162,7 @@ async def send_async(
         loop = None
     if call is None or loop is None:
         return await _plainly(client, sdk, named, request, route, keys)(stream=stream, **kwargs)
-    sender = AsyncSdkSender(plain, named, request, kwargs, loop) if call.route is Route.SDK_CLIENT else None
+    sender = AsyncSdkSender(client._client, plain, named, request, kwargs, loop) if call.route is Route.SDK_CLIENT else None
     future: asyncio.Future[_core.Answer] = loop.create_future()
     answer: _core.Answer | None = None
     try:

@@ -127,7 +127,7 @@ impl Call {
         };
         let by_rust = sender.is_none();
         let sender: Arc<dyn Sender> = match sender {
-            Some(object) => Arc::new(PythonSender::new(object, locals)),
+            Some(object) => Arc::new(PythonSender::new(object.into_bound(call.py()), locals)?),
             None => Arc::clone(&state().http) as Arc<dyn Sender>,
         };
         let ledger = item("ledger")?.cast_into::<Ledger>().map_err(PyErr::from)?;

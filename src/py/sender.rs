@@ -85,13 +85,19 @@ impl Completion {
 /// does the work, or a coroutine for the client's event loop; and `cancel(number of the completion)`.
 pub struct PythonSender {
     object: Py<PyAny>,
+    /// Of the http client behind it.
+    identity: usize,
     locals: Option<TaskLocals>,
 }
 
 impl PythonSender {
     /// `event_loop` and `context` of the caller, for an async client.
-    pub fn new(object: Py<PyAny>, locals: Option<TaskLocals>) -> Self {
-        Self { object, locals }
+    ///
+    /// # Errors
+    /// It has no `identity`.
+    pub fn new(object: Bound<'_, PyAny>, locals: Option<TaskLocals>) -> PyResult<Self> {
+        let identity = object.getattr("identity")?.extract()?;
+        Ok(Self { object: object.unbind(), identity, locals })
     }
 
     fn start(&self, py: Python<'_>, outgoing: &Parts, completion: Completion) -> PyResult<()> {
@@ -144,6 +150,10 @@ impl Drop for Cancel {
 
 #[async_trait]
 impl Sender for PythonSender {
+    fn identity(&self) -> usize {
+        self.identity
+    }
+
     fn needs_event_loop(&self) -> bool {
         self.locals.is_some()
     }

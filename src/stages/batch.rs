@@ -25,15 +25,16 @@ use self::window::{Seat, Then, Verdict, Windows};
 use self::work::{Shared, Work};
 use super::lacking::Lacking;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Phase, Result};
 use crate::exchange::{Request, Response};
 use crate::ledger::PriceTable;
+use crate::patience::Failure;
 use crate::pipeline::{Next, Stage};
 
 const NAME: &str = "batch";
 /// How long the calls of one `map` wait for each other at most: a worker may be held up by something else.
 const LONGEST: Duration = Duration::from_secs(1);
-/// What waits for a pack is not silent: the pack has its own limits, and ends within them.
+/// Longer than any call waits.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// See the module.
@@ -54,7 +55,7 @@ impl BatchStage {
     }
 
     /// Waits for the call's part of a pack. None: it is not for one.
-    async fn packed(&self, cx: &Context, request: &Request, next: &Next) -> Option<Verdict> {
+    async fn packed(&self, cx: &Context, request: &Request, next: &Next) -> Option<Result<Verdict>> {
         let settings = &self.shared.settings;
         let window = match &cx.packing {
             Some(_) => LONGEST,
@@ -77,7 +78,7 @@ impl BatchStage {
                 };
                 packing.join(group, item, cx, request, packing.most.unwrap_or(settings.max_items), Arc::new(start))
             }
-        };
+        }?;
         match then {
             Then::Waits => {}
             Then::Full(all) => all.into_iter().for_each(start),
@@ -92,10 +93,26 @@ impl BatchStage {
                 });
             }
         }
+        // Who waits for the call is told of its silence here.
+        let read = cx.patience.limits().and_then(|limits| limits.read);
         cx.patience.pauses(PATIENCE);
-        let verdict = waiting.answer.await;
+        let verdict = match read {
+            None => Ok(waiting.answer.await),
+            Some(read) => tokio::time::timeout(read, waiting.answer).await,
+        };
         cx.patience.touch();
-        Some(verdict.unwrap_or_else(|_| Verdict::Alone("the pack was lost".to_owned())))
+        Some(match verdict {
+            Ok(Ok(verdict)) => Ok(verdict),
+            Ok(Err(_)) => Ok(Verdict::Alone("the pack was lost".to_owned())),
+            Err(_) => {
+                // As an attempt of its own that was not answered in time.
+                let error = Error::timeout(Phase::Read);
+                if !cx.patience.failed(Failure::Error(error.clone())) {
+                    return Some(Err(error));
+                }
+                Ok(Verdict::Alone("the pack had no answer within the read timeout".to_owned()))
+            }
+        })
     }
 }
 
@@ -111,8 +128,9 @@ impl Stage for BatchStage {
             return next.run(cx, request).await;
         }
         match self.packed(cx, &request, &next).await {
-            Some(Verdict::Answer(response)) => Ok(*response),
-            Some(Verdict::Alone(why)) => {
+            Some(Err(error)) => Err(error),
+            Some(Ok(Verdict::Answer(response))) => Ok(*response),
+            Some(Ok(Verdict::Alone(why))) => {
                 cx.receipt.update(|facts| facts.note(format!("asked alone: {why}")));
                 next.run(cx, request).await
             }

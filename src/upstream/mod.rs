@@ -81,6 +81,11 @@ pub trait Sender: Send + Sync {
     /// One attempt, no retries. An answer with any status is Ok; a body that is not a stream comes whole.
     async fn send(&self, outgoing: Outgoing<'_>, patience: Arc<Patience>) -> Result<Response>;
 
+    /// Tells who sends apart: two clients of one family may have transports of their own.
+    fn identity(&self) -> usize {
+        0
+    }
+
     /// Whether it gets on only while the caller's event loop runs.
     fn needs_event_loop(&self) -> bool {
         false

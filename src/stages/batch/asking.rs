@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
 
@@ -13,14 +15,15 @@ use super::window::Seat;
 use super::work::{OUTPUT_OVERHEAD, Work, in_vain};
 use crate::batch::{Flaw, Format, Pack, Shape, pack};
 use crate::context::Context;
-use crate::error::Error;
-use crate::escalate::answer::Answer;
+use crate::error::{Error, Phase};
+use crate::escalate::answer::{Answer, Choice};
 use crate::exchange::{Body, Endpoint, Request, Response};
-use crate::ledger::{Draft, Purpose, Usage};
-use crate::patience::Patience;
-use crate::receipt::{Facts, Receipt};
+use crate::ledger::{Charge, Draft, Purpose, Usage};
+use crate::patience::{Limits, Patience};
+use crate::receipt::{Attempt, Facts, Receipt};
 use crate::stages::lacking::Place;
 use crate::tokens::answer::text_tokens;
+use crate::upstream::retry::{self, judge};
 
 /// What a model may write besides, in all: braces, a code fence.
 const SLACK: u64 = 32;
@@ -41,7 +44,8 @@ pub struct Asked {
 pub struct Answered {
     pub texts: Vec<Result<String, Flaw>>,
     pub is_cut: bool,
-    pub format: Format,
+    /// Of another model or upstream than was asked.
+    pub is_substitute: bool,
     pub body: Value,
     pub headers: HeaderMap,
     pub draft: Arc<Draft>,
@@ -53,88 +57,117 @@ pub struct Answered {
 /// Why there is none.
 pub struct Failed {
     pub why: String,
-    /// Whether the same pack may do better.
-    pub again: bool,
+    /// Whether the same pack may do better, and when, if the server says so.
+    pub again: Option<Option<Duration>>,
+    /// What was refused may be the schema that we asked for.
+    pub refuses: bool,
+    /// What each of the calls would be answered alone.
+    pub answer: Option<Box<Refusal>>,
+}
+
+/// An answer that says nothing of a question.
+#[derive(Clone)]
+pub struct Refusal {
+    status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Refusal {
+    pub fn response(&self) -> Response {
+        Response::new(self.status, self.headers.clone(), Body::Full(self.body.clone()))
+    }
 }
 
 impl Work {
     /// One request; the answers in the order of the questions, whatever the order they were asked in.
-    pub async fn ask_once(&self, asked: &Asked, order: &[usize]) -> Result<Answered, Failed> {
-        let place = asked.place();
-        let settings = &self.shared.settings;
-        let mut format = match settings.format {
-            Some(format) => format,
-            None if self.shared.without_schemas.knows(&place) => Format::Lines,
-            None => Format::Json,
+    pub async fn ask_once(&self, asked: &Asked, order: &[usize], format: Format) -> Result<Answered, Failed> {
+        let fails = |why: String, again: Option<Option<Duration>>| Failed { why, again, refuses: false, answer: None };
+        let Some(leader) = asked.leader() else { return Err(fails("nobody asks".to_owned(), None)) };
+        let questions: Vec<&str> = order.iter().filter_map(|at| asked.questions.get(*at)).map(String::as_str).collect();
+        let packed = pack(&questions, format, &asked.shape);
+        let draft = Arc::new(Draft::new(leader.books.clone(), NAME));
+        let facts = leader.receipt.read(|facts| Facts {
+            model_asked: Arc::clone(&facts.model_asked),
+            tag: facts.tag.clone(),
+            ..Facts::default()
+        });
+        let (limits, patience) = asked.patience();
+        let cx = Context {
+            receipt: Arc::new(Receipt::new(facts)),
+            purpose: Purpose::Draft(Arc::clone(&draft)),
+            patience,
+            limits,
+            wishes: None,
+            packing: None,
+            ..leader.clone()
         };
-        loop {
-            let questions: Vec<&str> =
-                order.iter().filter_map(|at| asked.questions.get(*at)).map(String::as_str).collect();
-            let packed = pack(&questions, format, &asked.shape);
-            let request = asked.request(&packed);
-            let Some(leader) = asked.leader() else {
-                return Err(Failed { why: "nobody asks".to_owned(), again: false });
-            };
-            let draft = Arc::new(Draft::new(leader.books.clone(), NAME));
-            let facts = leader.receipt.read(|facts| Facts {
-                model_asked: Arc::clone(&facts.model_asked),
-                tag: facts.tag.clone(),
-                ..Facts::default()
-            });
-            let limits = leader.tier.as_ref().and_then(|tier| tier.target.limits).unwrap_or(leader.limits);
-            let cx = Context {
-                receipt: Arc::new(Receipt::new(facts)),
-                purpose: Purpose::Draft(Arc::clone(&draft)),
-                patience: Arc::new(Patience::alone(limits)),
-                limits,
-                wishes: None,
-                packing: None,
-                ..leader.clone()
-            };
-            let result = self.next.clone().run(&cx, request).await;
-            let facts = cx.receipt.facts();
-            let failed = |why: String, again: bool| {
-                asked.book_in_vain(&draft);
-                asked.note_attempts(&facts);
-                Err(Failed { why, again })
-            };
-            let response = match result {
-                Ok(response) => response,
-                Err(error @ Error::Budget(_)) => return failed(error.to_string(), false),
-                Err(error) => return failed(format!("the pack failed: {error}"), true),
-            };
-            // What it refuses may be the schema that we asked for.
-            if matches!(response.status, 400 | 404 | 422) && format == Format::Json && settings.format.is_none() {
-                self.shared.without_schemas.remember(place.clone());
-                format = Format::Lines;
-                asked.note_attempts(&facts);
-                continue;
+        let result = self.next.clone().run(&cx, asked.request(&packed)).await;
+        let facts = cx.receipt.facts();
+        let answered = match read(result, fails) {
+            Ok(answered) => answered,
+            Err(failed) => {
+                asked.book_in_vain(&draft, &facts);
+                return Err(failed);
             }
-            if !response.is_success() {
-                let again = matches!(response.status, 408 | 429) || response.status >= 500;
-                return failed(format!("the pack was answered with status {}", response.status), again);
+        };
+        let (choice, body, response) = answered;
+        let is_cut = choice.finish.as_deref() == Some("length");
+        let mut texts: Vec<Result<String, Flaw>> = vec![Err(Flaw::Missing); order.len()];
+        for (text, at) in packed.split(&choice.text, is_cut).into_iter().zip(order) {
+            if let Some(place) = texts.get_mut(*at) {
+                *place = text;
             }
-            let Body::Full(body) = &response.body else {
-                return failed("the pack's answer is a stream".to_owned(), false);
-            };
-            let read = Answer::read(Endpoint::Chat, body)
-                .and_then(|answer| Some((answer.choices.into_iter().next()?, answer.body)));
-            let Some((choice, body)) = read else { return failed("the pack's answer is none".to_owned(), true) };
-            let finish = choice.finish.as_deref();
-            if choice.refusal.is_some() || finish == Some("content_filter") {
-                // For the sake of one question, all would be refused again.
-                return failed("the pack was refused".to_owned(), false);
-            }
-            let is_cut = finish == Some("length");
-            let mut texts: Vec<Result<String, Flaw>> = vec![Err(Flaw::Missing); order.len()];
-            for (text, at) in packed.split(&choice.text, is_cut).into_iter().zip(order) {
-                texts[*at] = text;
-            }
-            let overhead = asked.overhead_of(&packed);
-            asked.note_attempts(&facts);
-            return Ok(Answered { texts, is_cut, format, body, headers: response.headers, draft, facts, overhead });
         }
+        let overhead = asked.overhead_of(&packed);
+        let Response { headers, is_substitute, .. } = response;
+        Ok(Answered { texts, is_cut, is_substitute, body, headers, draft, facts, overhead })
     }
+}
+
+/// What of an answer can be split.
+fn read(
+    result: crate::error::Result<Response>,
+    fails: impl Fn(String, Option<Option<Duration>>) -> Failed,
+) -> Result<(Choice, Value, Response), Failed> {
+    let response = match result {
+        Ok(response) => response,
+        Err(error @ Error::Budget(_)) => return Err(fails(error.to_string(), None)),
+        // It had all the time that its callers have.
+        Err(error @ Error::Timeout { phase: Phase::Read, .. }) => {
+            return Err(fails(format!("the pack failed: {error}"), None));
+        }
+        Err(error) => return Err(fails(format!("the pack failed: {error}"), Some(None))),
+    };
+    let Body::Full(whole) = &response.body else {
+        return Err(fails("the pack's answer is a stream".to_owned(), None));
+    };
+    if !response.is_success() {
+        let again = match judge(response.status, &response.headers, SystemTime::now()) {
+            retry::Verdict::Retry(wish) => Some(wish),
+            retry::Verdict::Final => None,
+        };
+        let refuses = matches!(response.status, 400 | 404 | 422);
+        // A key that does not hold for ten questions does not hold for one.
+        let says_it_of_all = response.status == 401;
+        let answer = says_it_of_all.then(|| Refusal {
+            status: response.status,
+            headers: response.headers.clone(),
+            body: whole.clone(),
+        });
+        let answer = answer.map(Box::new);
+        let why = format!("the pack was answered with status {}", response.status);
+        return Err(Failed { why, again, refuses, answer });
+    }
+    let answer = Answer::read(Endpoint::Chat, whole);
+    let Some((choice, body)) = answer.and_then(|answer| Some((answer.choices.into_iter().next()?, answer.body))) else {
+        return Err(fails("the pack's answer is none".to_owned(), Some(Some(Duration::ZERO))));
+    };
+    if choice.refusal.is_some() || choice.finish.as_deref() == Some("content_filter") {
+        // For the sake of one question, all would be refused again.
+        return Err(fails("the pack was refused".to_owned(), None));
+    }
+    Ok((choice, body, response))
 }
 
 impl Asked {
@@ -173,6 +206,17 @@ impl Asked {
 
     pub fn place(&self) -> Place {
         (Arc::clone(self.url()), self.model().into())
+    }
+
+    /// The pack is as patient as the most patient of its callers; each of them leaves by its own time. Once is enough: what
+    /// fails is asked again by who asked for the pack.
+    fn patience(&self) -> (Limits, Arc<Patience>) {
+        let patience = Patience::default();
+        for cx in &self.cxs {
+            patience.join(Limits { max_retries: 0, ..cx.limits });
+        }
+        let limits = patience.limits().unwrap_or(Limits { connect: None, read: None, write: None, max_retries: 0 });
+        (limits, Arc::new(patience))
     }
 
     /// Whose surroundings the pack has: all of them are the same in what counts.
@@ -224,20 +268,33 @@ impl Asked {
     }
 
     /// What was paid and is nobody's answer: of each caller's an even part.
-    pub fn book_in_vain(&self, draft: &Draft) {
+    pub fn book_in_vain(&self, draft: &Draft, facts: &Facts) {
         for charge in draft.take() {
             let parts = Weights::new(&self.tokens, &[], charge.usage.prompt).charges(&charge);
             self.cxs.iter().zip(parts).for_each(|(cx, part)| in_vain(cx, part));
         }
+        self.note_attempts(facts, &[]);
     }
 
-    /// What went out for all of them stands on each receipt.
-    pub fn note_attempts(&self, facts: &Facts) {
+    /// What went out for all of them stands on each receipt, with the call's part of it. `answers`: tokens of each.
+    pub fn note_attempts(&self, facts: &Facts, answers: &[u64]) {
+        for attempt in &facts.attempts {
+            let usage =
+                Usage { prompt: attempt.prompt_tokens, completion: attempt.completion_tokens, ..Usage::default() };
+            let whole = Charge { model: Arc::default(), tag: None, stage: NAME, usage, cost: attempt.cost };
+            let parts = Weights::new(&self.tokens, answers, attempt.prompt_tokens).charges(&whole);
+            for (cx, part) in self.cxs.iter().zip(parts) {
+                let own = Attempt {
+                    prompt_tokens: part.usage.prompt,
+                    completion_tokens: part.usage.completion,
+                    cost: part.cost,
+                    ..attempt.clone()
+                };
+                cx.receipt.update(|facts| facts.attempts.push(own));
+            }
+        }
         for cx in &self.cxs {
-            cx.receipt.update(|own| {
-                own.attempts.extend(facts.attempts.iter().cloned());
-                facts.notes.iter().for_each(|note| own.note(note.clone()));
-            });
+            cx.receipt.update(|own| facts.notes.iter().for_each(|note| own.note(note.clone())));
         }
     }
 }
@@ -277,5 +334,7 @@ pub fn answer(whole: &Answered, place: usize, text: &str, usage: Option<&Usage>)
     // Of the whole body.
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::CONTENT_ENCODING);
-    Response::new(200, headers, Body::Full(Value::from(body).to_string().into()))
+    let mut response = Response::new(200, headers, Body::Full(Value::from(body).to_string().into()));
+    response.is_substitute = whole.is_substitute;
+    response
 }

@@ -3,6 +3,8 @@
 //! When in doubt, a call goes alone: a field that nobody here knows, anything that is no text, anything that belongs to one
 //! answer (tools, logprobs, several choices, stop sequences).
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -62,7 +64,8 @@ pub fn read(cx: &Context, request: &Request, session: Option<u64>) -> Option<(Gr
     if request.endpoint != Endpoint::Chat || cx.max_cost.is_some() || matches!(cx.purpose, Purpose::Own(_)) {
         return None;
     }
-    if has_effects(request) {
+    // A key of one call's own is good for one request.
+    if has_effects(request) || request.headers.contains_key("idempotency-key") {
         return None;
     }
     let mut fields: Vec<(&str, &[u8])> = Vec::new();
@@ -88,7 +91,7 @@ pub fn read(cx: &Context, request: &Request, session: Option<u64>) -> Option<(Gr
     let prefix_tokens =
         if prefix.is_empty() { 0 } else { chat_tokens(&model, &Value::from(prefix.clone()), None).tokens };
     let question_tokens = text_tokens(&model, &question).tokens;
-    let most = request.get("max_completion_tokens").or_else(|| request.get("max_tokens"));
+    let most = most(request)?;
     Some((group, Item { prefix, question, prefix_tokens, question_tokens, shape, most }))
 }
 
@@ -109,6 +112,9 @@ fn group(
     part(&cx.books.client().number().to_le_bytes());
     part(&session.unwrap_or_default().to_le_bytes());
     part(cx.tag.as_deref().unwrap_or_default().as_bytes());
+    // Two names of one model may have prices, budgets and fallbacks of their own.
+    part(cx.receipt.read(|facts| Arc::clone(&facts.model_asked)).as_bytes());
+    part(&cx.sender.identity().to_le_bytes());
     let event_loop = cx.event_loop.filter(|_| cx.sender.needs_event_loop());
     part(&event_loop.unwrap_or_default().to_le_bytes());
     part(cx.tier.as_ref().map_or("", |tier| tier.name()).as_bytes());
@@ -127,6 +133,17 @@ fn group(
     }
     part(Value::from(prefix.to_vec()).to_string().as_bytes());
     Group(hash.finalize().into())
+}
+
+/// Tokens that the answer may have; the inner None: not said. None: it is said in a way that cannot be multiplied.
+fn most(request: &Request) -> Option<Option<u64>> {
+    let mut most = None;
+    for name in ["max_tokens", "max_completion_tokens"] {
+        if request.has(name) {
+            most = Some(request.get::<u64>(name).filter(|tokens| *tokens > 0)?);
+        }
+    }
+    Some(most)
 }
 
 /// The text of a user's message; None: it is something else, or more than text.

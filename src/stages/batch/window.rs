@@ -80,10 +80,22 @@ pub struct Windows {
 }
 
 impl Windows {
-    pub fn join(&self, group: Group, item: Item, cx: &Context, request: &Request, most: usize) -> (Waiting, Then) {
-        let (seat, waiting) = seat(item, cx, request, None);
+    /// None: an equal question is there already. Two answers to it are to be independent of each other, or it would not be
+    /// asked twice.
+    pub fn join(
+        &self,
+        group: Group,
+        item: Item,
+        cx: &Context,
+        request: &Request,
+        most: usize,
+    ) -> Option<(Waiting, Then)> {
         let mut all = lock(&self.open);
-        (waiting, enter(&mut all, group, seat, most))
+        if has(&all, group, &item) {
+            return None;
+        }
+        let (seat, waiting) = seat(item, cx, request, None);
+        Some((waiting, enter(&mut all, group, seat, most)))
     }
 
     /// Those who came while a window was open.
@@ -157,23 +169,26 @@ impl Packing {
         request: &Request,
         most: usize,
         start: Arc<dyn Fn(Vec<Seat>) + Send + Sync>,
-    ) -> (Waiting, Then) {
+    ) -> Option<(Waiting, Then)> {
+        let mut state = lock(&self.state);
+        if has(&state.open, group, &item) {
+            return None;
+        }
         let parked = Arc::new(Parked { packing: Arc::clone(self), waits: AtomicBool::new(true) });
         let (seat, waiting) = seat(item, cx, request, Some(parked));
-        let mut state = lock(&self.state);
         state.start = Some(start);
         state.park();
         let then = enter(&mut state.open, group, seat, most);
         let rest = state.take();
         if rest.is_empty() {
-            return (waiting, then);
+            return Some((waiting, then));
         }
         let mut full = match then {
             Then::Full(full) => full,
             Then::Waits | Then::Opened(_) => Vec::new(),
         };
         full.extend(rest);
-        (waiting, Then::Full(full))
+        Some((waiting, Then::Full(full)))
     }
 
     pub fn close(&self, group: Group, number: u64) -> Vec<Seat> {
@@ -239,6 +254,10 @@ fn seat(item: Item, cx: &Context, request: &Request, parked: Option<Arc<Parked>>
     let unpark = parked.as_ref().map(|parked| Unpark(Arc::clone(parked)));
     let seat = Seat { item, cx: cx.clone(), request: request.clone(), answer: sender, parked };
     (seat, Waiting { answer: receiver, _parked: unpark })
+}
+
+fn has(all: &HashMap<Group, Open>, group: Group, item: &Item) -> bool {
+    all.get(&group).is_some_and(|open| open.seats.iter().any(|seat| seat.item.question == item.question))
 }
 
 fn enter(all: &mut HashMap<Group, Open>, group: Group, seat: Seat, most: usize) -> Then {

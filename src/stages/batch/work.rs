@@ -4,12 +4,13 @@
 //! request is made and read is in `asking.rs`, the callers' money is shared out in `share.rs`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 
 use super::NAME;
-use super::asking::{Answered, Asked, answer};
+use super::asking::{Answered, Asked, Failed, answer};
 use super::check;
 use super::resting::{MOST_IN_VAIN, Resting};
 use super::settings::Settings;
@@ -24,11 +25,14 @@ use crate::receipt::Packed;
 use crate::stages::counterfactual::now;
 use crate::stages::lacking::Lacking;
 use crate::tokens::answer::text_tokens;
+use crate::upstream::retry::pause;
 
 /// Tokens that an id, quotes and a line's end take beside each answer.
 pub const OUTPUT_OVERHEAD: u64 = 6;
 /// An answer's tokens, where nothing is said of them.
 const TYPICAL_ANSWER: u64 = 200;
+
+const NOBODY: &str = "no other call came to share a request with";
 
 /// What all packs of a policy share.
 pub struct Shared {
@@ -52,25 +56,33 @@ impl Work {
         let settings = &self.shared.settings;
         let Some(first) = seats.first() else { return };
         let tokens: Vec<u64> = seats.iter().map(|seat| seat.item.question_tokens).collect();
-        let answer = first.item.most.unwrap_or(TYPICAL_ANSWER).saturating_add(OUTPUT_OVERHEAD);
-        let most = first.cx.packing.as_ref().and_then(|packing| packing.most).unwrap_or(settings.max_items);
+        let own = first.cx.packing.as_ref().and_then(|packing| packing.most);
+        // Who says how many, knows how long they are; what is cut off all the same is halved.
+        let answer = match (first.item.most, own) {
+            (Some(most), _) => most.saturating_add(OUTPUT_OVERHEAD),
+            (None, Some(_)) => 0,
+            (None, None) => TYPICAL_ANSWER,
+        };
+        let most = own.unwrap_or(settings.max_items);
         let prompt = settings.max_prompt_tokens.saturating_sub(first.item.prefix_tokens);
         let ranges = packs(&tokens, answer, most, prompt, settings.max_answer_tokens);
+        let why = if seats.len() > 1 { "it is too long for a request of several" } else { NOBODY };
         let mut left = seats.into_iter();
-        let all: Vec<_> =
-            ranges.into_iter().map(|range| self.pack(left.by_ref().take(range.len()).collect())).collect();
+        let mut next = |count: usize| left.by_ref().take(count).collect();
+        let all: Vec<_> = ranges.into_iter().map(|range| self.pack(next(range.len()), why)).collect();
         join_all(all).await;
     }
 
     /// Boxed, because a pack may become two.
-    fn pack(&self, seats: Vec<Seat>) -> BoxFuture<'_, ()> {
-        self.try_pack(seats).boxed()
+    /// `why`: what one is told that is the only one.
+    fn pack(&self, seats: Vec<Seat>, why: &'static str) -> BoxFuture<'_, ()> {
+        self.try_pack(seats, why).boxed()
     }
 
-    async fn try_pack(&self, mut seats: Vec<Seat>) {
+    async fn try_pack(&self, mut seats: Vec<Seat>, why: &str) {
         seats.retain(|seat| !seat.has_left());
         if seats.len() < 2 {
-            return alone(seats, "no other call came to share a request with");
+            return alone(seats, why);
         }
         let Some(asked) = Asked::of(&seats) else { return };
         let expected = self.worth(&asked, seats.len(), asked.overhead());
@@ -93,45 +105,49 @@ impl Work {
         self.shared.resting.note(asked.place(), answered.is_ok());
         match answered {
             Ok(answered) => self.hand_out(seats, &asked, answered).await,
-            Err(why) => alone(seats, &why),
+            Err(Failed { answer: Some(refusal), .. }) => {
+                seats.iter().for_each(Seat::wakes);
+                for seat in seats {
+                    seat.answer(Verdict::Answer(Box::new(refusal.response())));
+                }
+            }
+            Err(failed) => alone(seats, &failed.why),
         }
     }
 
     /// The answers, and once more if there was none that could be read; with votes, several packs each time.
-    async fn ask(&self, asked: &Asked) -> Result<Vec<Answered>, String> {
-        let mut why = String::new();
-        for _ in 0..2 {
-            let orders = vote::orders(asked.questions.len(), self.shared.settings.vote);
-            let all = join_all(orders.iter().map(|order| self.ask_once(asked, order))).await;
-            let mut answered = Vec::new();
-            let mut again = true;
-            for one in all {
-                match one {
-                    Ok(one) => answered.push(one),
-                    Err(failed) => {
-                        again &= failed.again;
-                        why = failed.why;
-                    }
-                }
-            }
+    async fn ask(&self, asked: &Asked) -> Result<Vec<Answered>, Failed> {
+        let settings = &self.shared.settings;
+        let place = asked.place();
+        let is_open = settings.format.is_none() && !self.shared.without_schemas.knows(&place);
+        let mut format = settings.format.unwrap_or(if is_open { Format::Json } else { Format::Lines });
+        let orders = vote::orders(asked.questions.len(), settings.vote);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let all = join_all(orders.iter().map(|order| self.ask_once(asked, order, format))).await;
+            let (answered, mut failures): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+            let answered: Vec<Answered> = answered.into_iter().filter_map(Result::ok).collect();
             // One that is cut off says nothing new when it is asked again.
             if answered.iter().any(|one| one.is_cut || one.texts.iter().any(Result::is_ok)) {
+                if is_open && format == Format::Lines {
+                    self.shared.without_schemas.remember(place);
+                }
                 return Ok(answered);
             }
-            if let Some(one) = answered.first() {
-                let flaw = one.texts.iter().find_map(|text| text.as_ref().err());
-                why = flaw.map_or_else(String::new, ToString::to_string);
+            answered.iter().for_each(|one| asked.book_in_vain(&one.draft, &one.facts));
+            let failed = failures.pop().and_then(Result::err).unwrap_or_else(|| unreadable(&answered));
+            let mut again = failed.again;
+            if is_open && format == Format::Json && (failed.refuses || again.is_some()) {
+                // What the server refuses, or the model does not keep to, may be the schema: lines are easier. What was
+                // refused was not asked.
+                tries -= u32::from(failed.refuses);
+                format = Format::Lines;
+                again = again.or(Some(Some(Duration::ZERO)));
             }
-            // A server that takes a schema and a model that does not keep to it: numbered lines are easier to keep to.
-            if self.shared.settings.format.is_none() && answered.iter().any(|one| one.format == Format::Json) {
-                self.shared.without_schemas.remember(asked.place());
-            }
-            answered.iter().for_each(|one| asked.book_in_vain(&one.draft));
-            if !again {
-                break;
-            }
+            let Some(wish) = again.filter(|_| tries < 2) else { return Err(failed) };
+            tokio::time::sleep(wish.unwrap_or_else(|| pause(1, 0.5))).await;
         }
-        Err(why)
     }
 
     /// Gives each caller its answer; the others are asked again.
@@ -143,7 +159,7 @@ impl Work {
         let mut answered = answered.into_iter();
         let Some(whole) = answered.next() else { return alone(seats, "the pack has no answer") };
         // The first pack's answer is paid for as the calls'; the others were asked to be sure of it.
-        answered.for_each(|one| asked.book_in_vain(&one.draft));
+        answered.for_each(|one| asked.book_in_vain(&one.draft, &one.facts));
         let bill = self.bill(asked, &whole, &texts);
         // Before any of them is answered, or the first to come back would seem to be the last one left.
         seats.iter().for_each(Seat::wakes);
@@ -165,7 +181,9 @@ impl Work {
         // A pack that was too long for one answer may not be too long for two.
         if is_cut && again.len() > 1 {
             let second = again.split_off(again.len().div_ceil(2));
-            let halves = [again, second].map(|half| self.pack(half.into_iter().map(|(seat, _)| seat).collect()));
+            let halves = [again, second].map(|half| {
+                self.pack(half.into_iter().map(|(seat, _)| seat).collect(), "the pack's answer was too long")
+            });
             join_all(halves).await;
             return;
         }
@@ -179,6 +197,7 @@ impl Work {
         let model = asked.model();
         let tokens = |text: &Result<String, String>| text.as_ref().map_or(0, |text| text_tokens(&model, text).tokens);
         let answers: Vec<u64> = texts.iter().map(tokens).collect();
+        asked.note_attempts(&whole.facts, &answers);
         let good = texts.iter().filter(|text| text.is_ok()).count();
         let worth = self.worth(asked, good, whole.overhead);
         let mut gains = worth.gain().map(|gain| split_money(gain, good).into_iter());
@@ -241,6 +260,13 @@ impl Part {
         }
         cx.books.record_saving(&Saving { stage: NAME, model, tag, amount: self.saved });
     }
+}
+
+/// A pack whose answer has nothing in it for anybody.
+fn unreadable(answered: &[Answered]) -> Failed {
+    let flaw = answered.iter().flat_map(|one| &one.texts).find_map(|text| text.as_ref().err());
+    let why = flaw.map_or_else(|| "the pack has no answer".to_owned(), ToString::to_string);
+    Failed { why, again: Some(Some(Duration::ZERO)), refuses: false, answer: None }
 }
 
 /// A part of a pack that came to nothing: overhead.
