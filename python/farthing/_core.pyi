@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Context
 from typing import Any, final
 
+from typing_extensions import disjoint_base
+
 __all__ = [
     "Answer",
     "Builder",
@@ -100,6 +102,7 @@ class Shape:
         default: tuple[str, str] | None,
     ) -> Shape: ...
 
+@disjoint_base
 class Packing:
     """The session of one `client.farthing.map()`: so many workers, each with one call at a time."""
 

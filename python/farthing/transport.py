@@ -162,7 +162,9 @@ async def send_async(
         loop = None
     if call is None or loop is None:
         return await _plainly(client, sdk, named, request, route, keys)(stream=stream, **kwargs)
-    sender = AsyncSdkSender(client._client, plain, named, request, kwargs, loop) if call.route is Route.SDK_CLIENT else None
+    sender = (
+        AsyncSdkSender(client._client, plain, named, request, kwargs, loop) if call.route is Route.SDK_CLIENT else None
+    )
     future: asyncio.Future[_core.Answer] = loop.create_future()
     answer: _core.Answer | None = None
     try:

@@ -43,6 +43,8 @@ pub enum Flaw {
     CutOff,
     #[error("its answer is empty")]
     Empty,
+    #[error("its answer is the question")]
+    Echo,
     #[error("its answer is not of the form that was asked for")]
     Invalid,
 }

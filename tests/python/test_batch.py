@@ -296,6 +296,14 @@ def test_an_answer_that_is_missing_is_asked_alone(face: Face, world: World) -> N
     assert made.savings().overhead > 0
 
 
+def test_an_answer_that_is_its_question_is_none(face: Face, world: World) -> None:
+    world.edit = lambda answers, number: {
+        at: f" {text.removeprefix('about ').title()}? " for at, text in answers.items()
+    }
+    made = client(face, world)
+    assert texts(together(face, made, TEN)) == [say(question) for question in TEN]
+
+
 def test_an_answer_of_another_shape_is_asked_alone(face: Face, world: World) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}}

@@ -17,6 +17,7 @@ use crate::batch::{Flaw, Format, Pack, Shape, pack};
 use crate::context::Context;
 use crate::error::{Error, Phase};
 use crate::escalate::answer::{Answer, Choice};
+use crate::escalate::extract::normalised;
 use crate::exchange::{Body, Endpoint, Request, Response};
 use crate::ledger::{Charge, Draft, Purpose, Usage};
 use crate::patience::{Limits, Patience};
@@ -115,14 +116,21 @@ impl Work {
         let is_cut = choice.finish.as_deref() == Some("length");
         let mut texts: Vec<Result<String, Flaw>> = vec![Err(Flaw::Missing); order.len()];
         for (text, at) in packed.split(&choice.text, is_cut).into_iter().zip(order) {
+            // Small models do that in packs, and it looks like an answer.
+            let is_echo = |text: &String| asked.questions.get(*at).is_some_and(|question| same(text, question));
             if let Some(place) = texts.get_mut(*at) {
-                *place = text;
+                *place = text.and_then(|text| if is_echo(&text) { Err(Flaw::Echo) } else { Ok(text) });
             }
         }
         let overhead = asked.overhead_of(&packed);
         let Response { headers, is_substitute, .. } = response;
         Ok(Answered { texts, is_cut, is_substitute, body, headers, draft, facts, overhead })
     }
+}
+
+/// But for case, blanks and punctuation.
+fn same(one: &str, other: &str) -> bool {
+    normalised(one) == normalised(other)
 }
 
 /// What of an answer can be split.
