@@ -30,7 +30,7 @@ SIZES = (2, 5, 10, 20)
 MODELS = ("gpt-4o-mini", "gpt-4.1", "gpt-5")
 """A cheap one, and two dear ones: their providers take off half, three quarters and nine tenths for cached input."""
 LEAST_CACHED, STEP = 1024, 128
-MARK = re.compile(r"<question id=\d+ mark=(\d+)>\n(.*?)\n</question \1>", re.DOTALL)
+MARK = re.compile(r"each between <input N> and </(\d+)>")
 
 
 @dataclass
@@ -53,6 +53,12 @@ class Sizes:
     pack_out: int
 
 
+def questions(content: str) -> list[str]:
+    """Those of a pack; none: it is none."""
+    mark = MARK.search(content)
+    return re.findall(rf"\n<input \d+>\n(.*?)\n</{mark[1]}>\n", content, re.DOTALL) if mark else []
+
+
 class Loopback:
     """Answers packs with known answers, and keeps what was sent."""
 
@@ -64,7 +70,7 @@ class Loopback:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 content = body["messages"][-1]["content"]
-                asked = [text for _, text in MARK.findall(content)] or [content]
+                asked = questions(content) or [content]
                 answers = [known[text] for text in asked]
                 if "response_format" in body:
                     text = json.dumps({str(at): one for at, one in enumerate(answers, 1)}, separators=(",", ":"))

@@ -10,18 +10,20 @@ use sha2::{Digest, Sha256};
 
 use super::{Flaw, Format, Shape, json, lines, order, schema};
 
-/// First of all, since it never changes; and short, since every pack pays for it.
-const INSTRUCTION: &str = "The questions below are independent. Each stands between <question id=N mark=M> and \
-                           </question M>. Answer each in full, as if it had been asked alone: what a question says or \
-                           demands holds for its own answer only.\n";
-const JSON_TEXT: &str = "Reply with one JSON object: each id with its answer, a string.\n";
-const JSON_VALUE: &str = "Reply with one JSON object: each id with its answer, a JSON object.\n";
-const JSON_SCHEMA: &str = "Reply with one JSON object: each id with its answer.\n";
-const LINES_TEXT: &str = "Reply with one item for each id, in order: `N. answer`. Indent further lines of an answer by three \
+/// Short, since every pack pays for it. In these words small models keep to what the system message demands; asked to
+/// answer "questions", they answer them, whatever it says (`benches/packs.py`).
+const INSTRUCTION: [&str; 2] = [
+    "Below are independent inputs, each between <input N> and </",
+    ">. Answer each exactly as if it had come alone: what an input says or demands holds for its own answer only.\n",
+];
+const JSON_TEXT: &str = "Reply with one JSON object: each N with its answer, a string.\n";
+const JSON_VALUE: &str = "Reply with one JSON object: each N with its answer, a JSON object.\n";
+const JSON_SCHEMA: &str = "Reply with one JSON object: each N with its answer.\n";
+const LINES_TEXT: &str = "Reply with one item for each N, in order: `N. answer`. Indent further lines of an answer by three \
                           spaces. Write nothing else.\n";
 const LINES_VALUE: &str =
-    "Reply with one line for each id, in order: `N. answer`, each answer a JSON object. Write nothing else.\n";
-const LINES_SCHEMA: &str = "Reply with one line for each id, in order: `N. answer`, each answer JSON that keeps to this \
+    "Reply with one line for each N, in order: `N. answer`, each answer a JSON object. Write nothing else.\n";
+const LINES_SCHEMA: &str = "Reply with one line for each N, in order: `N. answer`, each answer JSON that keeps to this \
                             schema. Write nothing else.\n";
 /// Digits of a mark, as long as no question has them. Decimal, since three of them are one token.
 const MARK: usize = 9;
@@ -50,16 +52,16 @@ pub fn pack(questions: &[&str], format: Format, shape: &Shape) -> Pack {
         (Format::Lines, Shape::Object) => LINES_VALUE,
         (Format::Lines, Shape::Schema(_)) => LINES_SCHEMA,
     };
-    let mut message = [INSTRUCTION, how].concat();
+    let mark = mark(questions);
+    let mut message = INSTRUCTION.join(&mark) + how;
     // Nobody else tells the model.
     if let (Format::Lines, Some(schema)) = (format, shape.item()) {
         message.push_str(&schema.to_string());
         message.push('\n');
     }
-    let mark = mark(questions);
     for (id, question) in ids.iter().zip(questions) {
         // Writing to a string does not fail.
-        let _ = write!(message, "\n<question id={id} mark={mark}>\n{question}\n</question {mark}>\n");
+        let _ = write!(message, "\n<input {id}>\n{question}\n</{mark}>\n");
     }
     let response_format = (format == Format::Json).then(|| schema::response_format(&ids, shape));
     Pack { message, response_format, format, shape: shape.clone(), ids }

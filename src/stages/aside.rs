@@ -10,8 +10,9 @@ use crate::context::Context;
 use crate::escalate::answer::Answer;
 use crate::exchange::{Body, Endpoint, Request};
 use crate::ledger::Purpose;
-use crate::patience::Patience;
+use crate::patience::{Limits, Patience};
 use crate::pipeline::Next;
+use crate::receipt::{Facts, Receipt};
 use crate::route::classify::thinks;
 use crate::upstream::plan::Tier;
 
@@ -151,6 +152,26 @@ pub async fn answered(
             Body::Full(body) => Ok(body),
             Body::Stream(_) => Err(format!("{name} answered with a stream")),
         },
+    }
+}
+
+/// The surroundings of a request that is made beside a call and is none of its attempts: it has a receipt of its own, and
+/// what the caller wishes of his call, or may spend on it, says nothing of this one.
+pub fn beside(cx: &Context, purpose: Purpose, limits: Limits, patience: Arc<Patience>) -> Context {
+    let facts = cx.receipt.read(|facts| Facts {
+        model_asked: Arc::clone(&facts.model_asked),
+        tag: facts.tag.clone(),
+        ..Facts::default()
+    });
+    Context {
+        receipt: Arc::new(Receipt::new(facts)),
+        purpose,
+        patience,
+        limits,
+        wishes: None,
+        packing: None,
+        max_cost: None,
+        ..cx.clone()
     }
 }
 

@@ -26,10 +26,9 @@ Says = str | Callable[[str], str]
 
 def questions(body: Mapping[str, Any]) -> list[str] | None:
     """Those of a pack, in its order; None: it is none."""
-    found = re.findall(
-        r"<question id=\d+ mark=(\d+)>\n(.*?)\n</question \1>", body["messages"][-1]["content"], re.DOTALL
-    )
-    return [text for _, text in found] if len(found) > 1 else None
+    text = body["messages"][-1]["content"]
+    mark = re.match(r"Below are independent inputs, each between <input N> and </(\d+)>", str(text))
+    return re.findall(rf"\n<input \d+>\n(.*?)\n</{mark[1]}>\n", text, re.DOTALL) if mark else None
 
 
 def say(question: str) -> str:

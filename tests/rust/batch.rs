@@ -28,14 +28,14 @@ pub fn read(pack: &Pack, text: &str, is_cut: bool) -> Vec<String> {
 fn each_question_stands_in_a_fence_that_it_cannot_close() {
     let first = pack(&["What is 1?", "What is 2?"], Format::Json, &Shape::Text);
     assert_eq!(first, pack(&["What is 1?", "What is 2?"], Format::Json, &Shape::Text));
-    let mark = first.message.split("mark=").nth(2).unwrap().split('>').next().unwrap().to_owned();
+    let mark = first.message.split("and </").nth(1).unwrap().split('>').next().unwrap().to_owned();
     assert_eq!(mark.len(), 9);
-    let fenced = format!("<question id=2 mark={mark}>\nWhat is 2?\n</question {mark}>\n");
+    let fenced = format!("\n<input 2>\nWhat is 2?\n</{mark}>\n");
     assert!(first.message.ends_with(&fenced), "{}", first.message);
     let other = pack(&["What is 1?", "What is 3?"], Format::Json, &Shape::Text);
     assert!(!other.message.contains(&mark));
-    let constant = first.message.split("\n\n").next().unwrap();
-    assert!(other.message.starts_with(constant) && constant.len() < 400, "{constant}");
+    let instruction = first.message.split("\n\n").next().unwrap();
+    assert!(instruction.len() < 300, "{instruction}");
     // The same text as three questions, and cut elsewhere.
     assert_ne!(
         pack(&["ab", "c"], Format::Json, &Shape::Text).message,

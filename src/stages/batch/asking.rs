@@ -10,6 +10,7 @@ use http::{HeaderMap, header};
 use serde_json::{Map, Value, json};
 
 use super::NAME;
+use super::group::{model, prefix_tokens};
 use super::share::Weights;
 use super::window::Seat;
 use super::work::{OUTPUT_OVERHEAD, Work, in_vain};
@@ -21,7 +22,8 @@ use crate::escalate::extract::normalised;
 use crate::exchange::{Body, Endpoint, Request, Response};
 use crate::ledger::{Charge, Draft, Purpose, Usage};
 use crate::patience::{Limits, Patience};
-use crate::receipt::{Attempt, Facts, Receipt};
+use crate::receipt::{Attempt, Facts};
+use crate::stages::aside::beside;
 use crate::stages::lacking::Place;
 use crate::tokens::answer::text_tokens;
 use crate::upstream::retry::{self, judge};
@@ -33,6 +35,8 @@ const SLACK: u64 = 32;
 pub struct Asked {
     pub cxs: Vec<Context>,
     pub request: Request,
+    /// As the server knows it.
+    pub model: String,
     pub questions: Vec<String>,
     pub tokens: Vec<u64>,
     pub prefix: Vec<Value>,
@@ -88,21 +92,8 @@ impl Work {
         let questions: Vec<&str> = order.iter().filter_map(|at| asked.questions.get(*at)).map(String::as_str).collect();
         let packed = pack(&questions, format, &asked.shape);
         let draft = Arc::new(Draft::new(leader.books.clone(), NAME));
-        let facts = leader.receipt.read(|facts| Facts {
-            model_asked: Arc::clone(&facts.model_asked),
-            tag: facts.tag.clone(),
-            ..Facts::default()
-        });
         let (limits, patience) = asked.patience();
-        let cx = Context {
-            receipt: Arc::new(Receipt::new(facts)),
-            purpose: Purpose::Draft(Arc::clone(&draft)),
-            patience,
-            limits,
-            wishes: None,
-            packing: None,
-            ..leader.clone()
-        };
+        let cx = beside(leader, Purpose::Draft(Arc::clone(&draft)), limits, patience);
         let result = self.next.clone().run(&cx, asked.request(&packed)).await;
         let facts = cx.receipt.facts();
         let answered = match read(result, fails) {
@@ -182,6 +173,7 @@ impl Asked {
     /// None: nobody is there.
     pub fn of(seats: &[Seat]) -> Option<Self> {
         let first = seats.first()?;
+        let model = model(&first.cx, &first.request);
         Some(Self {
             cxs: seats.iter().map(|seat| seat.cx.clone()).collect(),
             request: first.request.clone(),
@@ -189,15 +181,10 @@ impl Asked {
             tokens: seats.iter().map(|seat| seat.item.question_tokens).collect(),
             prefix: first.item.prefix.clone(),
             shape: first.item.shape.clone(),
-            prefix_tokens: first.item.prefix_tokens,
+            prefix_tokens: prefix_tokens(&model, &first.item.prefix),
+            model,
             most: first.item.most,
         })
-    }
-
-    /// As the server knows it.
-    pub fn model(&self) -> String {
-        let tier = self.leader().and_then(|cx| cx.tier.as_ref());
-        tier.map_or_else(|| self.request.model().unwrap_or_default(), |tier| tier.model().to_owned())
     }
 
     pub fn url(&self) -> &Arc<str> {
@@ -213,7 +200,7 @@ impl Asked {
     }
 
     pub fn place(&self) -> Place {
-        (Arc::clone(self.url()), self.model().into())
+        (Arc::clone(self.url()), self.model.as_str().into())
     }
 
     /// The pack is as patient as the most patient of its callers; each of them leaves by its own time. Once is enough: what
@@ -263,10 +250,9 @@ impl Asked {
     }
 
     fn overhead_of(&self, packed: &Pack) -> u64 {
-        let model = self.model();
         // A schema is read as part of the prompt; one that the calls have would be read with each of them.
-        let schema = self.format_of(packed).map_or(0, |format| text_tokens(&model, &format).tokens);
-        let all = text_tokens(&model, &packed.message).tokens.saturating_add(schema);
+        let schema = self.format_of(packed).map_or(0, |format| text_tokens(&self.model, &format).tokens);
+        let all = text_tokens(&self.model, &packed.message).tokens.saturating_add(schema);
         all.saturating_sub(self.tokens.iter().sum())
     }
 

@@ -10,7 +10,7 @@ use crate::exchange::{Body, Endpoint, Request, Response};
 use crate::ledger::{Count, Purpose};
 use crate::patience::Patience;
 use crate::pipeline::Next;
-use crate::receipt::{Facts, Receipt};
+use crate::stages::aside::beside;
 use crate::stages::sample::is_drawn;
 
 /// What it costs stands in a line of its own.
@@ -23,21 +23,7 @@ pub fn start(share: f64, cx: &Context, next: &Next, request: &Request, packed: &
         return;
     }
     let limits = cx.tier.as_ref().and_then(|tier| tier.target.limits).unwrap_or(cx.limits);
-    let facts = cx.receipt.read(|facts| Facts {
-        model_asked: Arc::clone(&facts.model_asked),
-        tag: facts.tag.clone(),
-        ..Facts::default()
-    });
-    let inner = Context {
-        receipt: Arc::new(Receipt::new(facts)),
-        purpose: Purpose::Own(NAME),
-        patience: Arc::new(Patience::alone(limits)),
-        limits,
-        wishes: None,
-        packing: None,
-        max_cost: None,
-        ..cx.clone()
-    };
+    let inner = beside(cx, Purpose::Own(NAME), limits, Arc::new(Patience::alone(limits)));
     let (next, request, packed) = (next.clone(), request.clone(), packed.to_owned());
     cx.spawn(async move {
         let Ok(response) = next.run(&inner, request).await else { return };

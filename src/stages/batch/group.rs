@@ -50,12 +50,20 @@ pub struct Item {
     pub prefix: Vec<Value>,
     /// The text of the user's last message.
     pub question: String,
-    /// Tokens of the two.
-    pub prefix_tokens: u64,
     pub question_tokens: u64,
     pub shape: Shape,
     /// Tokens that the answer may have; None = not said.
     pub most: Option<u64>,
+}
+
+/// The model as its server knows it.
+pub fn model(cx: &Context, request: &Request) -> String {
+    cx.tier.as_ref().map_or_else(|| request.model().unwrap_or_default(), |tier| tier.model().to_owned())
+}
+
+/// Of what comes before the question. It may be long: once for a pack, not for each of its calls.
+pub fn prefix_tokens(model: &str, prefix: &[Value]) -> u64 {
+    if prefix.is_empty() { 0 } else { chat_tokens(model, &Value::from(prefix.to_vec()), None).tokens }
 }
 
 /// None: the call goes alone.
@@ -87,12 +95,9 @@ pub fn read(cx: &Context, request: &Request, session: Option<u64>) -> Option<(Gr
     let format = request.get::<Value>("response_format");
     let shape = Shape::read(format.as_ref())?;
     let group = group(cx, request, session, fields, &prefix);
-    let model = cx.tier.as_ref().map_or_else(|| request.model().unwrap_or_default(), |tier| tier.model().to_owned());
-    let prefix_tokens =
-        if prefix.is_empty() { 0 } else { chat_tokens(&model, &Value::from(prefix.clone()), None).tokens };
-    let question_tokens = text_tokens(&model, &question).tokens;
+    let question_tokens = text_tokens(&model(cx, request), &question).tokens;
     let most = most(request)?;
-    Some((group, Item { prefix, question, prefix_tokens, question_tokens, shape, most }))
+    Some((group, Item { prefix, question, question_tokens, shape, most }))
 }
 
 fn group(

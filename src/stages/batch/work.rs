@@ -12,6 +12,7 @@ use futures_util::future::{BoxFuture, join_all};
 use super::NAME;
 use super::asking::{Answered, Asked, Failed, answer};
 use super::check;
+use super::group::{model, prefix_tokens};
 use super::resting::{MOST_IN_VAIN, Resting};
 use super::settings::Settings;
 use super::share::{Weights, split_money};
@@ -64,7 +65,7 @@ impl Work {
             (None, None) => TYPICAL_ANSWER,
         };
         let most = own.unwrap_or(settings.max_items);
-        let prompt = settings.max_prompt_tokens.saturating_sub(first.item.prefix_tokens);
+        let prompt = settings.max_prompt_tokens.saturating_sub(prefix_tokens(&model(&first.cx, &first.request), &first.item.prefix));
         let ranges = packs(&tokens, answer, most, prompt, settings.max_answer_tokens);
         let why = if seats.len() > 1 { "it is too long for a request of several" } else { NOBODY };
         let mut left = seats.into_iter();
@@ -93,7 +94,7 @@ impl Work {
         if self.shared.resting.rests(&asked.place()) {
             let why = format!(
                 "the last {MOST_IN_VAIN} packs for {} came to nothing: none is sent for a while",
-                asked.model()
+                asked.model
             );
             return alone(seats, &why);
         }
@@ -194,8 +195,8 @@ impl Work {
 
     /// Each caller's part of what was used, paid and saved.
     fn bill(&self, asked: &Asked, whole: &Answered, texts: &[Result<String, String>]) -> Vec<Part> {
-        let model = asked.model();
-        let tokens = |text: &Result<String, String>| text.as_ref().map_or(0, |text| text_tokens(&model, text).tokens);
+        let tokens =
+            |text: &Result<String, String>| text.as_ref().map_or(0, |text| text_tokens(&asked.model, text).tokens);
         let answers: Vec<u64> = texts.iter().map(tokens).collect();
         asked.note_attempts(&whole.facts, &answers);
         let good = texts.iter().filter(|text| text.is_ok()).count();
@@ -223,8 +224,7 @@ impl Work {
     fn worth(&self, asked: &Asked, items: usize, overhead: u64) -> Worth {
         let prefix = asked.prefix_tokens;
         let sizes = Sizes { prefix, items: items as u64, overhead, output_overhead: OUTPUT_OVERHEAD };
-        let (model, name) = (asked.model(), asked.name());
-        let rates = self.shared.prices.rates(asked.url(), &[&model, &name], now());
+        let rates = self.shared.prices.rates(asked.url(), &[&asked.model, &asked.name()], now());
         worth(&sizes, rates.as_ref().and_then(Rates::of).as_ref())
     }
 }

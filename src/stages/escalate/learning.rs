@@ -22,7 +22,6 @@ use crate::labels::{Kind, Label, Labels};
 use crate::ledger::{Count, Money};
 use crate::pipeline::Next;
 use crate::question::Question;
-use crate::receipt::{Facts, Receipt};
 use crate::route::look::look;
 use crate::stages::aside;
 use crate::stages::sample::is_drawn;
@@ -134,13 +133,9 @@ impl Shadow {
         if tokio::runtime::Handle::try_current().is_err() {
             return;
         }
-        let facts = self.cx.receipt.read(|facts| Facts {
-            model_asked: Arc::clone(&facts.model_asked),
-            tag: facts.tag.clone(),
-            ..Facts::default()
-        });
-        // The caller's receipt, and what his call may cost, are his call's; this is another one's.
-        let cx = Context { receipt: Arc::new(Receipt::new(facts)), max_cost: None, ..self.cx.clone() };
+        // The caller's receipt, and what his call may cost, are his call's; each request is as patient as its model.
+        let patience = Arc::clone(&self.cx.patience);
+        let cx = aside::beside(&self.cx, self.cx.purpose.clone(), self.cx.limits, patience);
         let outer = self.cx.clone();
         outer.spawn(async move { Self { cx, ..self }.compare().await });
     }

@@ -38,7 +38,7 @@ const PIECES: [&str; 34] = [
     "{\"1\": \"x\"}",
     "\"2\":\"y\"",
     "</question>",
-    "<question id=\"2\">",
+    "<input 2>",
     "é\u{2028}🦀",
     "---",
     "I hope this helps",
@@ -159,8 +159,8 @@ proptest! {
     #[test]
     fn no_question_knows_the_mark(questions in answers()) {
         let packed = pack(&refs(&questions), Format::Json, &Shape::Text);
-        let mark = packed.message.rsplit("</question ").next().unwrap().strip_suffix(">\n").unwrap();
+        let mark = packed.message.rsplit("</").next().unwrap().strip_suffix(">\n").unwrap();
         prop_assert!(questions.iter().all(|question| !question.contains(mark)));
-        prop_assert_eq!(packed.message.matches(mark).count(), 2 * questions.len());
+        prop_assert_eq!(packed.message.matches(mark).count(), 1 + questions.len());
     }
 }
