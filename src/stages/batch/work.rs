@@ -65,7 +65,9 @@ impl Work {
             (None, None) => TYPICAL_ANSWER,
         };
         let most = own.unwrap_or(settings.max_items);
-        let prompt = settings.max_prompt_tokens.saturating_sub(prefix_tokens(&model(&first.cx, &first.request), &first.item.prefix));
+        let prompt = settings
+            .max_prompt_tokens
+            .saturating_sub(prefix_tokens(&model(&first.cx, &first.request), &first.item.prefix));
         let ranges = packs(&tokens, answer, most, prompt, settings.max_answer_tokens);
         let why = if seats.len() > 1 { "it is too long for a request of several" } else { NOBODY };
         let mut left = seats.into_iter();
@@ -92,10 +94,8 @@ impl Work {
             return alone(seats, &format!("a pack of {count} would cost more than it saves"));
         }
         if self.shared.resting.rests(&asked.place()) {
-            let why = format!(
-                "the last {MOST_IN_VAIN} packs for {} came to nothing: none is sent for a while",
-                asked.model
-            );
+            let why =
+                format!("the last {MOST_IN_VAIN} packs for {} came to nothing: none is sent for a while", asked.model);
             return alone(seats, &why);
         }
         let answered = tokio::select! {
