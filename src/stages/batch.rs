@@ -58,6 +58,8 @@ impl BatchStage {
     async fn packed(&self, cx: &Context, request: &Request, next: &Next) -> Option<Result<Verdict>> {
         let settings = &self.shared.settings;
         let window = match &cx.packing {
+            // Each alone, as was asked for.
+            Some(packing) if packing.most == Some(1) => return None,
             Some(_) => LONGEST,
             None => settings.window?,
         };

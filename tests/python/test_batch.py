@@ -364,7 +364,28 @@ def test_a_model_that_cannot_do_it_is_not_asked_for_ever(face: Face, world: Worl
         answers = together(face, made, [f"{question}, {turn}" for question in TEN])
         assert texts(answers) == [say(f"{question}, {turn}") for question in TEN]
     assert sum(len(asked) > 1 for asked in world.requests) == 3 * 2
-    assert "came to nothing" in notes(answers[0])
+    assert "came to little" in notes(answers[0])
+
+
+def test_one_at_a_time_is_no_pack_that_nobody_joined(face: Face, world: World) -> None:
+    made = client(face, world)
+    answers = face.run(lambda: made.farthing.map(TEN, model="test-model", max_per_request=1, progress=False))
+    assert len(world.requests) == 10 and not any(notes(answer) for answer in answers)
+
+
+def test_nor_one_that_answers_the_fewer_part(face: Face, world: World) -> None:
+    few = {"1", "2", "3", "4"}
+    world.edit = lambda answers, number: {at: answer for at, answer in answers.items() if at in few}
+    made = client(face, world)
+    for turn in range(5):
+        answers = together(face, made, [f"{question}, {turn}" for question in TEN])
+        assert texts(answers) == [say(f"{question}, {turn}") for question in TEN]
+    assert sum(len(asked) > 1 for asked in world.requests) == 3
+    few.add("5")
+    more = client(face, world)
+    for turn in range(5, 10):
+        together(face, more, [f"{question}, {turn}" for question in TEN])
+    assert sum(len(asked) > 1 for asked in world.requests) == 3 + 5
 
 
 @pytest.mark.parametrize("status", [400, 403])

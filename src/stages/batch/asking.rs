@@ -59,6 +59,15 @@ pub struct Answered {
     pub overhead: u64,
 }
 
+impl Answered {
+    /// Whether it was worth its cost. What is asked again alone costs more than it would have without a pack; one that was
+    /// too long may do in two.
+    pub fn has_paid(&self) -> bool {
+        let good = self.texts.iter().filter(|text| text.is_ok()).count();
+        self.is_cut || good * 2 >= self.texts.len()
+    }
+}
+
 /// Why there is none.
 pub struct Failed {
     pub why: String,

@@ -1,4 +1,5 @@
-//! Where packs come to nothing, each of them is paid for in vain: a model that cannot do it is not asked for a while.
+//! Where packs come to little, what is asked again costs more than they save: a model that cannot do it is not asked for a
+//! while.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::stages::lacking::Place;
 
-/// Packs in a row that came to nothing.
+/// Packs in a row that came to little.
 pub const MOST_IN_VAIN: u32 = 3;
 const REST: Duration = Duration::from_secs(600);
 /// Beyond this many places, all are tried again.
@@ -17,16 +18,16 @@ const MOST: usize = 1000;
 pub struct Resting(Mutex<HashMap<Place, (u32, Instant)>>);
 
 impl Resting {
-    /// Whether no pack is sent there now. After a rest, one in vain is enough for another.
+    /// Whether no pack is sent there now. After a rest, one such pack is enough for another.
     pub fn rests(&self, place: &Place) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(place).is_some_and(|(count, last)| *count >= MOST_IN_VAIN && last.elapsed() < REST)
     }
 
     /// How a pack ended there.
-    pub fn note(&self, place: Place, came_to_something: bool) {
+    pub fn note(&self, place: Place, has_paid: bool) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if came_to_something {
+        if has_paid {
             all.remove(&place);
             return;
         }

@@ -95,7 +95,7 @@ impl Work {
         }
         if self.shared.resting.rests(&asked.place()) {
             let why =
-                format!("the last {MOST_IN_VAIN} packs for {} came to nothing: none is sent for a while", asked.model);
+                format!("the last {MOST_IN_VAIN} packs for {} came to little: none is sent for a while", asked.model);
             return alone(seats, &why);
         }
         let answered = tokio::select! {
@@ -103,7 +103,8 @@ impl Work {
             () = all_left(&mut seats) => return,
             answered = self.ask(&asked) => answered,
         };
-        self.shared.resting.note(asked.place(), answered.is_ok());
+        let paid = answered.as_ref().is_ok_and(|answered| answered.iter().any(Answered::has_paid));
+        self.shared.resting.note(asked.place(), paid);
         match answered {
             Ok(answered) => self.hand_out(seats, &asked, answered).await,
             Err(Failed { answer: Some(refusal), .. }) => {
