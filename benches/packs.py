@@ -2,7 +2,7 @@
 
     python benches/packs.py --model qwen2.5-coder-0.5b --sizes 1,5,10,20 --format json --format lines --vote 3
     python benches/packs.py --model qwen2.5-coder-0.5b --adversarial
-    python benches/packs.py --model qwen2.5-coder-0.5b --data ../shared/data/semantic/banking77.parquet
+    python benches/packs.py --model qwen2.5-coder-0.5b --data banking77.parquet
 
 Two tasks, both with known answers: `table` (a made-up shop of 30 articles, questions of one word or one number; in any
 clone) and `banking` (messages of BANKING77 in ten intents; with `--data`, needs pyarrow). Everything goes through
@@ -118,15 +118,15 @@ def table(count: int, seed: int) -> Task:
     return Task("table", system, list(questions), list(answers), 16)
 
 
-def banking(path: Path, count: int, seed: int, part: str) -> Task | None:
+def banking(path: Path | None, count: int, seed: int, part: str) -> Task | None:
     """Messages of the test split; for tuning, of the training split."""
     try:
         import pyarrow.parquet as parquet
     except ImportError:
         print("banking: left out, pyarrow is not installed")
         return None
-    if not path.is_file():
-        print(f"banking: left out, there is no file {path}")
+    if path is None or not path.is_file():
+        print(f"banking: left out, there is no file {path or '(--data)'}")
         return None
     split = "train" if part == "tuning" else "test"
     rows = {
@@ -344,7 +344,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=sorted(MODELS), help="default: qwen2.5-coder-0.5b")
     parser.add_argument("--task", action="append", choices=("table", "banking"), help="default: both")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/semantic/banking77.parquet"))
+    parser.add_argument("--data", type=Path, help="BANKING77 as parquet: text, category, split")
     parser.add_argument("--sizes", type=lambda text: [int(one) for one in text.split(",")], default=[1, 5, 10, 20])
     parser.add_argument("--format", action="append", choices=("json", "lines"), help="default: json")
     parser.add_argument("--vote", type=int, default=1, help=f"also ask packs of {PACK} so many times, in other orders")
