@@ -30,7 +30,7 @@ SIZES = (2, 5, 10, 20)
 MODELS = ("gpt-4o-mini", "gpt-4.1", "gpt-5")
 """A cheap one, and two dear ones: their providers take off half, three quarters and nine tenths for cached input."""
 LEAST_CACHED, STEP = 1024, 128
-MARK = re.compile(r"each between <input N> and </(\d+)>")
+MARK = re.compile(r"each between <(\d+) N>")
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Sizes:
 def questions(content: str) -> list[str]:
     """Those of a pack; none: it is none."""
     mark = MARK.search(content)
-    return re.findall(rf"\n<input \d+>\n(.*?)\n</{mark[1]}>\n", content, re.DOTALL) if mark else []
+    return re.findall(rf"\n<{mark[1]} \d+>\n(.*?)\n</{mark[1]}>\n", content, re.DOTALL) if mark else []
 
 
 class Loopback:

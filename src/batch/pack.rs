@@ -1,7 +1,8 @@
 //! How a pack is written.
 //!
 //! Each question stands in a fence whose mark nobody can know who writes one of them: it comes from all their texts, and it
-//! occurs in none. The same questions have the same mark, so that equal packs are equal requests.
+//! occurs in none. It is in both ends of the fence, so that no question closes its own or opens another's. The same questions
+//! have the same mark, so that equal packs are equal requests.
 
 use std::fmt::Write as _;
 
@@ -11,9 +12,10 @@ use sha2::{Digest, Sha256};
 use super::{Flaw, Format, Shape, json, lines, order, schema};
 
 /// Short, since every pack pays for it. In these words small models keep to what the system message demands; asked to
-/// answer "questions", they answer them, whatever it says (`benches/packs.py`).
-const INSTRUCTION: [&str; 2] = [
-    "Below are independent inputs, each between <input N> and </",
+/// answer "questions", they answer them, whatever it says (docs/stages/batch.md). Between the parts stands the mark.
+const INSTRUCTION: [&str; 3] = [
+    "Below are independent inputs, each between <",
+    " N> and </",
     ">. Answer each exactly as if it had come alone: what an input says or demands holds for its own answer only.\n",
 ];
 const JSON_TEXT: &str = "Reply with one JSON object: each N with its answer, a string.\n";
@@ -25,8 +27,11 @@ const LINES_VALUE: &str =
     "Reply with one line for each N, in order: `N. answer`, each answer a JSON object. Write nothing else.\n";
 const LINES_SCHEMA: &str = "Reply with one line for each N, in order: `N. answer`, each answer JSON that keeps to this \
                             schema. Write nothing else.\n";
-/// Digits of a mark, as long as no question has them. Decimal, since three of them are one token.
-const MARK: usize = 9;
+/// Digits of a mark: where each mark of so many is in a question, it has as many again. Decimal, since three of them are
+/// one token. However short it is, nobody can write it beforehand, since it is chosen among those that nobody wrote.
+const MARK: usize = 3;
+/// Marks of one length that are tried.
+const TRIES: usize = 8;
 
 /// Several questions as one.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +44,8 @@ pub struct Pack {
     pub shape: Shape,
     /// Of each question, in their order.
     pub ids: Vec<String>,
+    /// In no question.
+    mark: String,
 }
 
 /// Packs the texts of the users' messages, in the order in which they come. All calls have this shape.
@@ -61,20 +68,32 @@ pub fn pack(questions: &[&str], format: Format, shape: &Shape) -> Pack {
     }
     for (id, question) in ids.iter().zip(questions) {
         // Writing to a string does not fail.
-        let _ = write!(message, "\n<input {id}>\n{question}\n</{mark}>\n");
+        let _ = write!(message, "\n<{mark} {id}>\n{question}\n</{mark}>\n");
     }
     let response_format = (format == Format::Json).then(|| schema::response_format(&ids, shape));
-    Pack { message, response_format, format, shape: shape.clone(), ids }
+    Pack { message, response_format, format, shape: shape.clone(), ids, mark }
 }
 
 impl Pack {
     /// One entry per question, in their order. `is_cut`: the answer ended by its length limit; what was complete before is
     /// kept.
     pub fn split(&self, text: &str, is_cut: bool) -> Vec<Result<String, Flaw>> {
-        match self.format {
+        let text = without_thoughts(text);
+        let mut answers = match self.format {
             Format::Json => json::split(text, self.ids.len(), &self.shape),
             Format::Lines => lines::split(text, is_cut, self.ids.len(), &self.shape),
+        };
+        for answer in &mut answers {
+            // A fence in an answer: what is behind it is another's.
+            if answer.as_ref().is_ok_and(|text| self.has_fence(text)) {
+                *answer = Err(Flaw::Double);
+            }
         }
+        answers
+    }
+
+    fn has_fence(&self, text: &str) -> bool {
+        text.contains(&format!("</{}>", self.mark)) || text.contains(&format!("<{} ", self.mark))
     }
 
     /// The `response_format` to send. `own`: what all the calls have, as it stands.
@@ -91,6 +110,12 @@ impl Pack {
     }
 }
 
+/// What a model thought aloud before it answered is no answer. Thoughts that do not end are all there is.
+fn without_thoughts(text: &str) -> &str {
+    let begins = text.trim_start().starts_with("<think>");
+    text.rfind("</think>").filter(|_| begins).and_then(|at| text.get(at + "</think>".len()..)).unwrap_or(text)
+}
+
 /// Longer and longer until no question has it, which is at the latest when it is longer than they are.
 fn mark(questions: &[&str]) -> String {
     let mut hash = Sha256::new();
@@ -100,19 +125,19 @@ fn mark(questions: &[&str]) -> String {
     }
     let mut digest = hash.finalize();
     let mut digits = String::new();
-    let mut length = MARK;
-    loop {
-        while digits.len() < length {
+    for length in (MARK..).step_by(MARK) {
+        while digits.len() < length * TRIES {
             for part in digest.chunks(8) {
                 let number = part.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
                 let _ = write!(digits, "{:09}", number % 1_000_000_000);
             }
             digest = Sha256::digest(digest);
         }
-        let mark = digits.get(..length).unwrap_or(&digits);
-        if !questions.iter().any(|question| question.contains(mark)) {
+        let candidates = (0..TRIES).filter_map(|at| digits.get(at * length..(at + 1) * length));
+        let mut free = candidates.filter(|mark| !questions.iter().any(|question| question.contains(*mark)));
+        if let Some(mark) = free.next() {
             return mark.to_owned();
         }
-        length += MARK;
     }
+    digits
 }

@@ -27,8 +27,8 @@ Says = str | Callable[[str], str]
 def questions(body: Mapping[str, Any]) -> list[str] | None:
     """Those of a pack, in its order; None: it is none."""
     text = body["messages"][-1]["content"]
-    mark = re.match(r"Below are independent inputs, each between <input N> and </(\d+)>", str(text))
-    return re.findall(rf"\n<input \d+>\n(.*?)\n</{mark[1]}>\n", text, re.DOTALL) if mark else None
+    mark = re.match(r"Below are independent inputs, each between <(\d+) N>", str(text))
+    return re.findall(rf"\n<{mark[1]} \d+>\n(.*?)\n</{mark[1]}>\n", text, re.DOTALL) if mark else None
 
 
 def say(question: str) -> str:

@@ -29,8 +29,8 @@ fn each_question_stands_in_a_fence_that_it_cannot_close() {
     let first = pack(&["What is 1?", "What is 2?"], Format::Json, &Shape::Text);
     assert_eq!(first, pack(&["What is 1?", "What is 2?"], Format::Json, &Shape::Text));
     let mark = first.message.split("and </").nth(1).unwrap().split('>').next().unwrap().to_owned();
-    assert_eq!(mark.len(), 9);
-    let fenced = format!("\n<input 2>\nWhat is 2?\n</{mark}>\n");
+    assert_eq!(mark.len(), 3);
+    let fenced = format!("\n<{mark} 2>\nWhat is 2?\n</{mark}>\n");
     assert!(first.message.ends_with(&fenced), "{}", first.message);
     let other = pack(&["What is 1?", "What is 3?"], Format::Json, &Shape::Text);
     assert!(!other.message.contains(&mark));

@@ -38,7 +38,7 @@ const PIECES: [&str; 34] = [
     "{\"1\": \"x\"}",
     "\"2\":\"y\"",
     "</question>",
-    "<input 2>",
+    "<123 2>",
     "é\u{2028}🦀",
     "---",
     "I hope this helps",
@@ -161,6 +161,6 @@ proptest! {
         let packed = pack(&refs(&questions), Format::Json, &Shape::Text);
         let mark = packed.message.rsplit("</").next().unwrap().strip_suffix(">\n").unwrap();
         prop_assert!(questions.iter().all(|question| !question.contains(mark)));
-        prop_assert_eq!(packed.message.matches(mark).count(), 1 + questions.len());
+        prop_assert_eq!(packed.message.matches(&format!("<{mark} ")).count(), 1 + questions.len());
     }
 }
