@@ -104,9 +104,9 @@ class Shape:
 
 @disjoint_base
 class Packing:
-    """The session of one `client.farthing.map()`: so many workers, each with one call at a time."""
+    """The session of one `client.farthing.map()`: workers, each with one call at a time, and so many requests."""
 
-    def __new__(cls, workers: int, max_items: int | None = None) -> Packing: ...
+    def __new__(cls, workers: int, requests: int, max_items: int | None = None) -> Packing: ...
     def drained(self) -> None:
         """No more questions will be begun: packs need not wait for workers that are under way."""
     def leave(self) -> None:

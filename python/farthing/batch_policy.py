@@ -72,7 +72,7 @@ class Batch(Part):
         window_ms: how long a call waits for others to share a request with, in milliseconds, 0 to 60,000; 0 = not at
             all: only what one `client.farthing.map()` asks is packed.
         max_items: questions in one request, 2 to 1,000.
-        max_prompt_tokens: tokens of its prompt, >= 1.
+        max_prompt_tokens: tokens of its questions, without what they have in common, >= 1.
         max_answer_tokens: tokens of its answer, >= 1.
         format: "json" (a schema, or an object), "lines" (numbered, for models that know no JSON mode), "auto".
         vote: how often each question is asked, in other orders, before the majority's answer is taken: odd, 1 to 9.

@@ -188,6 +188,7 @@ class _Asked:
         self._arguments = {**create, "model": model}
         self._most = max_per_request
         batch = client.policy.batch
+        self._concurrency = concurrency
         self._workers = concurrency * (max_per_request or (_ITEMS if batch is None else batch.max_items))
         self._keeps_errors = keeps_errors
 
@@ -201,7 +202,7 @@ class _Asked:
                 continue
             workers = min(len(places), self._workers, most_workers or len(places))
             if places is firsts:
-                client, packing = _session(client, self._arguments["model"], workers, self._most)
+                client, packing = _session(client, self._arguments["model"], workers, self._concurrency, self._most)
             else:
                 # By now the cache has the answers. In a session, a worker that waits for another's equal call would be
                 # waited for itself.
@@ -221,13 +222,13 @@ class _Asked:
         return self._keeps_errors
 
 
-def _session(client: Any, model: str, workers: int, most: int | None) -> tuple[Any, _core.Packing]:
+def _session(client: Any, model: str, workers: int, concurrency: int, most: int | None) -> tuple[Any, _core.Packing]:
     """Whom the questions are asked through, and the session of their calls."""
     if most != 1:
         from .client import packing_twin
 
         client = packing_twin(client, model)
-    return client, _core.Packing(workers, most)
+    return client, _core.Packing(workers, concurrency, most)
 
 
 class _Work:

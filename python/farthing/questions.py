@@ -53,6 +53,9 @@ def messages_of(questions: Iterable[Question], system: str | None) -> list[Messa
         _refuse("questions must be in an order: results have it", shown(questions), "sorted(questions)")
     if hasattr(questions, "columns") and hasattr(questions, "itertuples"):
         _refuse("questions must be one column", shown(type(questions).__name__), 'questions = frame["question"]')
+    if hasattr(questions, "__aiter__"):
+        hint = "[question async for question in questions]"
+        _refuse("questions must be a list: an async iterable is read before", shown(questions), hint)
     if not isinstance(questions, Iterable):
         _refuse("questions must be a list of texts, or of lists of messages", shown(questions))
     first = [] if system is None else [{"role": "system", "content": system}]
@@ -86,6 +89,8 @@ def _messages(question: object, first: Messages, at: int) -> Messages:
 
 def _role(message: object, name: str) -> str:
     # An answer's message, which goes into the next question as it is, is an object of the SDK's.
+    if isinstance(message, Mapping) and not all(isinstance(key, str) for key in message):
+        _refuse(f"the fields of {name} must have texts for names", shown(message))
     role = message.get("role") if isinstance(message, Mapping) else getattr(message, "role", None)
     if not isinstance(role, str):
         hint = '{"role": "user", "content": "..."}'
@@ -110,6 +115,11 @@ def check_call(model: object, max_per_request: object, concurrency: object, crea
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
             _refuse(f"{name} must be a whole number from 1 to {most}", shown(value))
     extra = create.get("extra_body")
+    if _said(extra) and not isinstance(extra, Mapping):
+        _refuse("extra_body must be a dict", shown(extra))
+    if isinstance(create.get("response_format"), type):
+        hint = '{"type": "json_schema", "json_schema": {"name": "answer", "schema": Model.model_json_schema()}}'
+        _refuse("response_format must be a dict here", shown(create["response_format"]), hint)
     for given in (create, extra if isinstance(extra, Mapping) else {}):
         if "messages" in given:
             _refuse("messages are what the questions are", hint='map(["...", [{"role": "user", ...}]], model=...)')

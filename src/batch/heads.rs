@@ -1,7 +1,7 @@
 //! Where the items of a numbered text may begin.
 //!
 //! A head stands at the beginning of a line and outside of code fences: `1.`, `1)`, `1:`, `**1.**`, `### 1`, `Question 1:`,
-//! `Answer 1:`. Which of them count is the business of `sequence.rs`.
+//! `Input 1:`, `Answer 1:`. Which of them count is the business of `sequence.rs`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -121,7 +121,7 @@ fn read(line: &str, at: usize) -> Option<Head<'_>> {
         text = bold;
         marks |= BOLD;
     }
-    for (word, mark) in [("question ", QUESTION), ("answer ", ANSWER)] {
+    for (word, mark) in [("question ", QUESTION), ("input ", QUESTION), ("answer ", ANSWER)] {
         if text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)) {
             text = text.get(word.len()..)?.trim_start();
             marks |= mark;

@@ -25,6 +25,7 @@ pub fn split(text: &str, count: usize, shape: &Shape) -> Vec<Result<String, Flaw
     let mut lists = Vec::new();
     // Of each, whether it is within another one.
     let mut objects = Vec::new();
+    let (mut counts_from_zero, mut is_whole) = (false, true);
     let mut from = 0;
     while let Some(at) = text.get(from..).and_then(|rest| rest.find(['{', '['])).map(|offset| from + offset) {
         let outer = container(text, at);
@@ -36,6 +37,9 @@ pub fn split(text: &str, count: usize, shape: &Shape) -> Vec<Result<String, Flaw
             lists.push(inner);
         } else if inner.members.iter().any(|member| index_of(member, count).is_some()) {
             objects.push(is_within);
+            // Counted from 0, each would be its neighbour's.
+            counts_from_zero |= inner.members.iter().any(|member| member.name.and_then(number) == Some(0));
+            is_whole &= inner.end.is_some();
             for member in &inner.members {
                 found.put(index_of(member, count), member.value.ok_or(Flaw::CutOff));
             }
@@ -51,6 +55,9 @@ pub fn split(text: &str, count: usize, shape: &Shape) -> Vec<Result<String, Flaw
     match lists.as_slice() {
         // What is within a note beside the answers is none.
         _ if objects.contains(&true) && objects.contains(&false) => found.all(Flaw::Double),
+        _ if counts_from_zero => found.all(Flaw::Double),
+        // One was left out, and the others may be numbered without it.
+        _ if !objects.is_empty() && is_whole && found.lacks_its_end() => found.doubt(),
         _ if !objects.is_empty() => {}
         [] => {}
         [list] => found.list(text, list, shape),
@@ -87,7 +94,8 @@ fn index(id: &str, count: usize) -> Option<usize> {
 /// Of an id, which is a JSON string or a number.
 fn number(id: &str) -> Option<usize> {
     let id = if id.starts_with('"') { string(id)? } else { id.to_owned() };
-    let id = id.trim();
+    // Some models call them what the pack does.
+    let id = id.trim().trim_start_matches("input").trim_start_matches(['_', ' ']);
     let is_number = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
     // One that is too long is nobody's.
     is_number.then(|| id.parse().unwrap_or(usize::MAX))
@@ -128,6 +136,17 @@ impl<'a> Found<'a> {
         *item = Some(if item.is_some() { Err(Flaw::Double) } else { value });
     }
 
+    /// Whether all from some place on are not there, and all before it are.
+    fn lacks_its_end(&self) -> bool {
+        let there = self.items.iter().take_while(|item| item.is_some()).count();
+        (1..self.items.len()).contains(&there) && self.items.iter().skip(there).all(Option::is_none)
+    }
+
+    /// What is there may be another's.
+    fn doubt(&mut self) {
+        self.items.iter_mut().flatten().filter(|item| item.is_ok()).for_each(|item| *item = Err(Flaw::Missing));
+    }
+
     fn all(&mut self, flaw: Flaw) {
         self.items.fill(Some(Err(flaw)));
     }
@@ -151,8 +170,14 @@ impl<'a> Found<'a> {
             if !matches!(shape, Shape::Text) && whole.iter().any(|value| shape.verify(value).is_ok()) {
                 return self.all(Flaw::Invalid);
             }
+            if labelled.iter().any(|(id, _)| number(id) == Some(0)) {
+                return self.all(Flaw::Double);
+            }
             for (id, answer) in labelled {
                 self.put(index(id, count), Ok(answer));
+            }
+            if list.end.is_some() && self.lacks_its_end() {
+                return self.doubt();
             }
             let cut = last.and_then(|last| partly_labelled(text, last));
             return self.put(cut.and_then(|id| index(id, count)), Err(Flaw::CutOff));

@@ -46,6 +46,16 @@ pub fn split(text: &str, is_cut: bool, count: usize, shape: &Shape) -> Vec<Resul
         found = heads::find(&lines, is_cut);
     }
     let spans = choose(&found, count);
+    // Counted from 0, each would be its neighbour's.
+    if found.first().is_some_and(|head| head.number == 0) && spans.last() == Some(&Err(Flaw::Missing)) {
+        return vec![Err(Flaw::Double); count];
+    }
+    // One was left out, and the others may be numbered without it.
+    let there = spans.iter().take_while(|span| **span != Err(Flaw::Missing)).count();
+    let lacks_its_end = (1..count).contains(&there) && spans.iter().skip(there).all(|span| *span == Err(Flaw::Missing));
+    if lacks_its_end && !is_cut {
+        return spans.into_iter().map(|span| Err(span.err().unwrap_or(Flaw::Missing))).collect();
+    }
     let numbered = Numbered { lines, heads: found };
     let missing = missing(&spans, &numbered.heads, is_cut);
     let is_tidy = |span: &Span| span.next.is_none() || numbered.is_tidy(numbered.further(span));

@@ -12,12 +12,12 @@ pub struct Packing(pub Arc<window::Packing>);
 
 #[pymethods]
 impl Packing {
-    /// `workers`: how many will ask questions, one after the other. `max_items`: questions in one request; None = as the
-    /// policy says.
+    /// `workers`: how many will ask questions, one after the other. `requests`: under way at a time. `max_items`: questions
+    /// in one request; None = as the policy says.
     #[new]
-    #[pyo3(signature = (workers, max_items=None))]
-    fn new(workers: usize, max_items: Option<usize>) -> Self {
-        Self(window::Packing::new(workers, max_items))
+    #[pyo3(signature = (workers, requests, max_items=None))]
+    fn new(workers: usize, requests: usize, max_items: Option<usize>) -> Self {
+        Self(window::Packing::new(workers, requests, max_items))
     }
 
     /// No more questions will be begun: packs need not wait for workers that are under way.

@@ -15,20 +15,20 @@ pub mod window;
 mod work;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use self::resting::Resting;
 use self::settings::Settings;
-use self::window::{Seat, Then, Verdict, Windows};
+use self::window::{Seat, Then, Verdict, Windows, turn};
 use self::work::{Shared, Work};
 use super::lacking::Lacking;
 use crate::context::Context;
-use crate::error::{Error, Phase, Result};
+use crate::error::Result;
 use crate::exchange::{Request, Response};
-use crate::ledger::PriceTable;
-use crate::patience::Failure;
+use crate::ledger::{PriceTable, Purpose};
 use crate::pipeline::{Next, Stage};
 
 const NAME: &str = "batch";
@@ -55,7 +55,7 @@ impl BatchStage {
     }
 
     /// Waits for the call's part of a pack. None: it is not for one.
-    async fn packed(&self, cx: &Context, request: &Request, next: &Next) -> Option<Result<Verdict>> {
+    async fn packed(&self, cx: &Context, request: &Request, next: &Next) -> Option<Verdict> {
         let settings = &self.shared.settings;
         let window = match &cx.packing {
             // Each alone, as was asked for.
@@ -63,13 +63,21 @@ impl BatchStage {
             Some(_) => LONGEST,
             None => settings.window?,
         };
-        let (group, item) = group::read(cx, request, cx.packing.as_ref().map(|packing| packing.number()))?;
+        // A stage's own question is not the application's.
+        if matches!(cx.purpose, Purpose::Own(_)) {
+            return None;
+        }
+        let (group, item) = match group::read(cx, request, cx.packing.as_ref().map(|packing| packing.number())) {
+            Ok(read) => read,
+            // Who asked for packs may want to know.
+            Err(why) => return cx.packing.as_ref().map(|_| Verdict::Alone(why)),
+        };
         let work = Work { shared: Arc::clone(&self.shared), next: next.clone() };
         let start = move |seats: Vec<Seat>| {
             let Some(cx) = seats.first().map(|seat| seat.cx.clone()) else { return };
             cx.spawn(work.clone().run(seats));
         };
-        let (waiting, then) = match &cx.packing {
+        let (mut waiting, then) = match &cx.packing {
             None => self.windows.join(group, item, cx, request, settings.max_items),
             Some(packing) => {
                 // Whoever leaves last may do so on a thread without a runtime.
@@ -99,23 +107,31 @@ impl BatchStage {
         let read = cx.patience.limits().and_then(|limits| limits.read);
         cx.patience.pauses(PATIENCE);
         let verdict = match read {
-            None => Ok(waiting.answer.await),
-            Some(read) => tokio::time::timeout(read, waiting.answer).await,
+            None => Ok((&mut waiting.answer).await),
+            Some(read) => tokio::time::timeout(read, &mut waiting.answer).await,
         };
         cx.patience.touch();
         Some(match verdict {
-            Ok(Ok(verdict)) => Ok(verdict),
-            Ok(Err(_)) => Ok(Verdict::Alone("the pack was lost".to_owned())),
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => Verdict::Alone("the pack was lost".to_owned()),
+            // The pack was no attempt of the call's own: alone it may be answered in time.
             Err(_) => {
-                // As an attempt of its own that was not answered in time.
-                let error = Error::timeout(Phase::Read);
-                if !cx.patience.failed(Failure::Error(error.clone())) {
-                    return Some(Err(error));
-                }
-                Ok(Verdict::Alone("the pack had no answer within the read timeout".to_owned()))
+                waiting.is_late.store(true, Ordering::Release);
+                Verdict::Alone("the pack had no answer within the read timeout".to_owned())
             }
         })
     }
+}
+
+/// Asks when it is the call's turn, if it is one of a session's.
+async fn alone(cx: &Context, request: Request, next: Next) -> Result<Response> {
+    if cx.packing.is_none() {
+        return next.run(cx, request).await;
+    }
+    cx.patience.pauses(PATIENCE);
+    let _turn = turn(cx).await;
+    cx.patience.touch();
+    next.run(cx, request).await
 }
 
 #[async_trait]
@@ -130,13 +146,12 @@ impl Stage for BatchStage {
             return next.run(cx, request).await;
         }
         match self.packed(cx, &request, &next).await {
-            Some(Err(error)) => Err(error),
-            Some(Ok(Verdict::Answer(response))) => Ok(*response),
-            Some(Ok(Verdict::Alone(why))) => {
+            Some(Verdict::Answer(response)) => Ok(*response),
+            Some(Verdict::Alone(why)) => {
                 cx.receipt.update(|facts| facts.note(format!("asked alone: {why}")));
-                next.run(cx, request).await
+                alone(cx, request, next).await
             }
-            None => next.run(cx, request).await,
+            None => alone(cx, request, next).await,
         }
     }
 }

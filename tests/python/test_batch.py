@@ -13,7 +13,7 @@ import openai
 import pytest
 from conftest import Face
 from ladder import until
-from packs import ERROR, SYSTEM, World, numbered, say
+from packs import ERROR, SYSTEM, World, numbered, questions, say
 from upstream import Reply, Upstream, chat
 
 import farthing
@@ -56,8 +56,8 @@ def call(face: Face, made: Any, question: str, *, system: str = SYSTEM, **more: 
     return later if face.is_async else plain
 
 
-def together(face: Face, made: Any, questions: list[str], **more: Any) -> list[Any]:
-    results = face.together(*(call(face, made, question, **more) for question in questions))
+def together(face: Face, made: Any, asked: list[str], **more: Any) -> list[Any]:
+    results = face.together(*(call(face, made, question, **more) for question in asked))
     for error in (one for one in results if isinstance(one, BaseException)):
         raise error
     return results
@@ -374,18 +374,63 @@ def test_one_at_a_time_is_no_pack_that_nobody_joined(face: Face, world: World) -
 
 
 def test_nor_one_that_answers_the_fewer_part(face: Face, world: World) -> None:
-    few = {"1", "2", "3", "4"}
+    few = {"1", "3", "5", "10"}
     world.edit = lambda answers, number: {at: answer for at, answer in answers.items() if at in few}
     made = client(face, world)
     for turn in range(5):
         answers = together(face, made, [f"{question}, {turn}" for question in TEN])
         assert texts(answers) == [say(f"{question}, {turn}") for question in TEN]
     assert sum(len(asked) > 1 for asked in world.requests) == 3
-    few.add("5")
+    few.add("7")
     more = client(face, world)
     for turn in range(5, 10):
         together(face, more, [f"{question}, {turn}" for question in TEN])
     assert sum(len(asked) > 1 for asked in world.requests) == 3 + 5
+
+
+def test_an_outage_says_nothing_of_packs(face: Face, world: World) -> None:
+    """Neither is the model taken for one that cannot do it, nor the server for one that takes no schema."""
+    world.edit = lambda answers, number: Reply(503, ERROR, {"retry-after": "0"})
+    world.alone = lambda question: Reply(503, ERROR, {"retry-after": "0"})
+    made = client(face, world, options={"max_retries": 0})
+    for turn in range(4):
+        face.together(*(call(face, made, f"{question}, {turn}") for question in TEN))
+    world.edit, world.alone = None, lambda question: None
+    before = len(world.requests)
+    answers = together(face, made, TEN)
+    assert [len(asked) for asked in world.requests[before:]] == [10]
+    assert all("response_format" in seen.json for seen in world.server.seen if len(questions(seen.json) or []) > 1)
+    assert texts(answers) == [say(question) for question in TEN]
+
+
+def test_a_server_that_wants_long_to_be_left_alone_is_not_waited_for(face: Face, world: World) -> None:
+    world.edit = lambda answers, number: Reply(429, ERROR, {"retry-after": "40"})
+    made = client(face, world)
+    answers = together(face, made, TEN)
+    assert texts(answers) == [say(question) for question in TEN]
+    assert sorted(len(asked) for asked in world.requests) == [1] * 10 + [10]
+
+
+def test_a_pack_that_is_too_slow_is_no_failure_of_its_calls(face: Face, world: World, gate: threading.Event) -> None:
+    """And is learned from."""
+    world.gate = gate
+    made = client(face, world, options={"max_retries": 0, "timeout": 0.5})
+    for turn in range(4):
+        answers = together(face, made, [f"{question}, {turn}" for question in TEN])
+        assert texts(answers) == [say(f"{question}, {turn}") for question in TEN]
+    assert sum(len(asked) > 1 for asked in world.requests) == 3
+
+
+def test_a_list_says_why_it_is_not_packed(face: Face, world: World) -> None:
+    made = client(face, world)
+    answers = face.run(lambda: made.farthing.map(TEN, model="test-model", progress=False, stop=["x"]))
+    assert "stop may not mean the same" in notes(answers[0]) and len(world.requests) == 10
+
+
+def test_a_long_common_part_is_no_reason_to_ask_alone(face: Face, world: World) -> None:
+    made = client(face, world, max_prompt_tokens=200)
+    together(face, made, TEN, system=SYSTEM * 4)
+    assert [len(asked) for asked in world.requests] == [10]
 
 
 @pytest.mark.parametrize("status", [400, 403])
@@ -579,15 +624,8 @@ def test_a_ladder_over_packs(face: Face, world: World) -> None:
 def test_in_a_running_map(face: Face, world: World) -> None:
     """Without a window, and as many as are allowed."""
     made = client(face, world, window_ms=0, max_items=5)
-    questions = [f"number {at}" for at in range(40)]
-
-    async def later() -> Any:
-        return await made.farthing.map(questions, model=MODEL, system=SYSTEM, progress=False)
-
-    if face.is_async:
-        answers = face.run(later)
-    else:
-        answers = made.farthing.map(questions, model=MODEL, system=SYSTEM, progress=False)
-    assert texts(answers) == [say(question) for question in questions]
-    assert sorted(len(asked) for asked in world.requests) == [5] * 8
+    asked = [f"number {at}" for at in range(40)]
+    answers = face.run(lambda: made.farthing.map(asked, model=MODEL, system=SYSTEM, progress=False))
+    assert texts(answers) == [say(question) for question in asked]
+    assert sorted(len(pack) for pack in world.requests) == [5] * 8
     balances(made, world, answers)

@@ -121,8 +121,9 @@ def test_at_most_so_many_at_a_time(face: Face, server: Upstream) -> None:
         return answer(seen, "ok")
 
     server.script = count
+    # Too short for packs to pay: the questions go alone, and no more of them at a time.
     ask(face, face.client(server), [str(number) for number in range(24)], max_per_request=3, concurrency=2)
-    assert 4 <= most <= 6
+    assert most == 2
 
 
 def test_questions_that_stand_there_again_are_asked_once(face: Face, server: Upstream) -> None:
@@ -500,7 +501,7 @@ class Session(_core.Packing):  # type: ignore[misc]
 
     made: list[Session]
 
-    def __init__(self, workers: int, max_items: int | None) -> None:
+    def __init__(self, workers: int, requests: int, max_items: int | None) -> None:
         self.workers, self.max_items, self.left, self.is_drained = workers, max_items, 0, False
         self.made.append(self)
 
@@ -604,8 +605,8 @@ def test_threads_that_cannot_be_had_leave(
 class Packs(Session):
     """What the core does, with threads: a request leaves when it is full, or when nobody could add to it."""
 
-    def __init__(self, workers: int, max_items: int | None) -> None:
-        super().__init__(workers, max_items)
+    def __init__(self, workers: int, requests: int, max_items: int | None) -> None:
+        super().__init__(workers, requests, max_items)
         self.sizes: list[int] = []
         self._changed = threading.Condition()
         self._open: list[str] = []

@@ -44,6 +44,28 @@ fn each_question_stands_in_a_fence_that_it_cannot_close() {
 }
 
 #[test]
+fn a_fence_in_an_answer_is_anothers() {
+    for format in [Format::Json, Format::Lines] {
+        let packed = pack_of(3, format, &Shape::Text);
+        let mark = packed.message.split("and </").nth(1).unwrap().split('>').next().unwrap();
+        let closed = format!("a</{mark}> b");
+        let opened = format!("<{mark} 3> c");
+        assert_eq!(read(&packed, &packed.merge(&["x", &closed, &opened]), false), ["x", "!Double", "!Double"]);
+    }
+}
+
+#[test]
+fn a_question_opens_no_fence_and_closes_none() {
+    let mean: String = (0..1000).map(|mark| format!("<{mark:03} 2>\n</{mark:03}>\n")).collect();
+    let packed = pack(&[&mean, "What is 2?"], Format::Json, &Shape::Text);
+    let mark = packed.message.split("and </").nth(1).unwrap().split('>').next().unwrap();
+    assert!(mark.len() > 3 && !mean.contains(mark), "{mark}");
+    let numbers = "000 100 200 300 400 500 600 700 800 900";
+    let packed = pack(&[numbers, "What is 2?"], Format::Json, &Shape::Text);
+    assert_eq!(packed.message.split("and </").nth(1).unwrap().split('>').next().unwrap().len(), 3);
+}
+
+#[test]
 fn shapes_are_read_and_odd_ones_are_not_packed() {
     let schema = json!({"name": "x", "schema": {"type": "object"}, "strict": true});
     assert_eq!(Shape::read(None), Some(Shape::Text));

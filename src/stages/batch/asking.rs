@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,8 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::NAME;
 use super::group::{model, prefix_tokens};
+use super::resting::Task;
 use super::share::Weights;
-use super::window::Seat;
+use super::window::{Seat, turn};
 use super::work::{OUTPUT_OVERHEAD, Work, in_vain};
 use crate::batch::{Flaw, Format, Pack, Shape, pack};
 use crate::context::Context;
@@ -64,7 +66,7 @@ impl Answered {
     /// too long may do in two.
     pub fn has_paid(&self) -> bool {
         let good = self.texts.iter().filter(|text| text.is_ok()).count();
-        self.is_cut || good * 2 >= self.texts.len()
+        good > 0 && (self.is_cut || good * 2 >= self.texts.len())
     }
 }
 
@@ -75,6 +77,8 @@ pub struct Failed {
     pub again: Option<Option<Duration>>,
     /// What was refused may be the schema that we asked for.
     pub refuses: bool,
+    /// Whether it says something of packs, and not of the hour, or of one of the questions.
+    pub is_against_packs: bool,
     /// What each of the calls would be answered alone.
     pub answer: Option<Box<Refusal>>,
 }
@@ -96,12 +100,19 @@ impl Refusal {
 impl Work {
     /// One request; the answers in the order of the questions, whatever the order they were asked in.
     pub async fn ask_once(&self, asked: &Asked, order: &[usize], format: Format) -> Result<Answered, Failed> {
-        let fails = |why: String, again: Option<Option<Duration>>| Failed { why, again, refuses: false, answer: None };
+        let fails = |why: String, again: Option<Option<Duration>>| Failed {
+            why,
+            again,
+            refuses: false,
+            is_against_packs: false,
+            answer: None,
+        };
         let Some(leader) = asked.leader() else { return Err(fails("nobody asks".to_owned(), None)) };
         let questions: Vec<&str> = order.iter().filter_map(|at| asked.questions.get(*at)).map(String::as_str).collect();
         let packed = pack(&questions, format, &asked.shape);
         let draft = Arc::new(Draft::new(leader.books.clone(), NAME));
         let (limits, patience) = asked.patience();
+        let _turn = turn(leader).await;
         let cx = beside(leader, Purpose::Draft(Arc::clone(&draft)), limits, patience);
         let result = self.next.clone().run(&cx, asked.request(&packed)).await;
         let facts = cx.receipt.facts();
@@ -143,7 +154,7 @@ fn read(
         Err(error @ Error::Budget(_)) => return Err(fails(error.to_string(), None)),
         // It had all the time that its callers have.
         Err(error @ Error::Timeout { phase: Phase::Read, .. }) => {
-            return Err(fails(format!("the pack failed: {error}"), None));
+            return Err(Failed { is_against_packs: true, ..fails(format!("the pack failed: {error}"), None) });
         }
         Err(error) => return Err(fails(format!("the pack failed: {error}"), Some(None))),
     };
@@ -165,7 +176,7 @@ fn read(
         });
         let answer = answer.map(Box::new);
         let why = format!("the pack was answered with status {}", response.status);
-        return Err(Failed { why, again, refuses, answer });
+        return Err(Failed { why, again, refuses, is_against_packs: refuses, answer });
     }
     let answer = Answer::read(Endpoint::Chat, whole);
     let Some((choice, body)) = answer.and_then(|answer| Some((answer.choices.into_iter().next()?, answer.body))) else {
@@ -210,6 +221,12 @@ impl Asked {
 
     pub fn place(&self) -> Place {
         (Arc::clone(self.url()), self.model.as_str().into())
+    }
+
+    pub fn task(&self) -> Task {
+        let mut hash = DefaultHasher::new();
+        Value::from(self.prefix.clone()).to_string().hash(&mut hash);
+        (self.place(), hash.finish())
     }
 
     /// The pack is as patient as the most patient of its callers; each of them leaves by its own time. Once is enough: what

@@ -13,7 +13,6 @@ use crate::context::Context;
 use crate::effects::has_effects;
 use crate::exchange::{Endpoint, Request};
 use crate::key::is_ignored_header;
-use crate::ledger::Purpose;
 use crate::tokens::answer::text_tokens;
 use crate::tokens::chat_tokens;
 
@@ -66,15 +65,19 @@ pub fn prefix_tokens(model: &str, prefix: &[Value]) -> u64 {
     if prefix.is_empty() { 0 } else { chat_tokens(model, &Value::from(prefix.to_vec()), None).tokens }
 }
 
-/// None: the call goes alone.
-pub fn read(cx: &Context, request: &Request, session: Option<u64>) -> Option<(Group, Item)> {
-    // What a call may cost, it may cost alone; a stage's own question is not the application's.
-    if request.endpoint != Endpoint::Chat || cx.max_cost.is_some() || matches!(cx.purpose, Purpose::Own(_)) {
-        return None;
+/// # Errors
+/// Why the call goes alone, in words.
+pub fn read(cx: &Context, request: &Request, session: Option<u64>) -> Result<(Group, Item), String> {
+    if request.endpoint != Endpoint::Chat {
+        return Err("it is no chat completion".to_owned());
+    }
+    // What a call may cost, it may cost alone.
+    if cx.max_cost.is_some() {
+        return Err("max_cost is for one call".to_owned());
     }
     // A key of one call's own is good for one request.
     if has_effects(request) || request.headers.contains_key("idempotency-key") {
-        return None;
+        return Err("it has an effect on the server, or an Idempotency-Key".to_owned());
     }
     let mut fields: Vec<(&str, &[u8])> = Vec::new();
     for (name, value) in request.fields() {
@@ -83,21 +86,19 @@ pub fn read(cx: &Context, request: &Request, session: Option<u64>) -> Option<(Gr
             continue;
         }
         if !SHARED.contains(&name) {
-            return None;
+            return Err(format!("{name} may not mean the same for several questions"));
         }
         fields.push((name, value));
     }
-    let mut prefix = request.get::<Vec<Value>>("messages")?;
-    let question = question(&prefix.pop()?)?;
-    if !prefix.iter().all(is_plain) {
-        return None;
-    }
+    let mut prefix = request.get::<Vec<Value>>("messages").unwrap_or_default();
+    let last = prefix.pop().as_ref().and_then(question);
+    let question = last.filter(|_| prefix.iter().all(is_plain)).ok_or("its messages are not of text alone")?;
     let format = request.get::<Value>("response_format");
-    let shape = Shape::read(format.as_ref())?;
+    let shape = Shape::read(format.as_ref()).ok_or("its response_format is none that several can share")?;
     let group = group(cx, request, session, fields, &prefix);
     let question_tokens = text_tokens(&model(cx, request), &question).tokens;
-    let most = most(request)?;
-    Some((group, Item { prefix, question, question_tokens, shape, most }))
+    let most = most(request).ok_or("the length of its answer is not limited by a number above 0")?;
+    Ok((group, Item { prefix, question, question_tokens, shape, most }))
 }
 
 fn group(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use super::group::{Group, Item};
 use crate::context::Context;
@@ -25,6 +25,7 @@ pub struct Seat {
     pub request: Request,
     answer: oneshot::Sender<Verdict>,
     parked: Option<Arc<Parked>>,
+    is_late: Arc<AtomicBool>,
 }
 
 impl Seat {
@@ -35,6 +36,11 @@ impl Seat {
 
     pub fn has_left(&self) -> bool {
         self.answer.is_closed()
+    }
+
+    /// Whether its caller left because the pack took too long.
+    pub fn was_late(&self) -> bool {
+        self.is_late.load(Ordering::Acquire)
     }
 
     pub fn answer(self, verdict: Verdict) {
@@ -53,6 +59,8 @@ impl Seat {
 /// The caller's side of a [`Seat`].
 pub struct Waiting {
     pub answer: oneshot::Receiver<Verdict>,
+    /// To be said before it is dropped.
+    pub is_late: Arc<AtomicBool>,
     /// Gone with the call: a cancelled one does not count as waiting.
     _parked: Option<Unpark>,
 }
@@ -109,6 +117,8 @@ pub struct Packing {
     number: u64,
     /// Questions in one request, where the call says it; None = as the policy says.
     pub most: Option<usize>,
+    /// For each request under way: a worker that asks alone is as much as a pack.
+    turns: Semaphore,
     state: Mutex<State>,
 }
 
@@ -125,11 +135,12 @@ struct State {
 }
 
 impl Packing {
-    /// `workers`: how many will ask questions, one after the other.
-    pub fn new(workers: usize, most: Option<usize>) -> Arc<Self> {
+    /// `workers`: how many will ask questions, one after the other; `requests`: under way at a time.
+    pub fn new(workers: usize, requests: usize, most: Option<usize>) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let state = State { active: workers, parked: 0, drained: false, open: HashMap::new(), start: None };
-        Arc::new(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), most, state: Mutex::new(state) })
+        let turns = Semaphore::new(requests.clamp(1, Semaphore::MAX_PERMITS));
+        Arc::new(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), most, turns, state: Mutex::new(state) })
     }
 
     /// Tells it from all others of this process.
@@ -226,6 +237,12 @@ impl State {
     }
 }
 
+/// The turn of a call that may be sent now, by itself or for a pack. None: it is of no session.
+pub async fn turn(cx: &Context) -> Option<SemaphorePermit<'_>> {
+    // Nobody closes it.
+    cx.packing.as_ref()?.turns.acquire().await.ok()
+}
+
 /// A worker that waits.
 struct Parked {
     packing: Arc<Packing>,
@@ -252,8 +269,9 @@ impl Drop for Unpark {
 fn seat(item: Item, cx: &Context, request: &Request, parked: Option<Arc<Parked>>) -> (Seat, Waiting) {
     let (sender, receiver) = oneshot::channel();
     let unpark = parked.as_ref().map(|parked| Unpark(Arc::clone(parked)));
-    let seat = Seat { item, cx: cx.clone(), request: request.clone(), answer: sender, parked };
-    (seat, Waiting { answer: receiver, _parked: unpark })
+    let is_late = Arc::default();
+    let waiting = Waiting { answer: receiver, is_late: Arc::clone(&is_late), _parked: unpark };
+    (Seat { item, cx: cx.clone(), request: request.clone(), answer: sender, parked, is_late }, waiting)
 }
 
 fn has(all: &HashMap<Group, Open>, group: Group, item: &Item) -> bool {

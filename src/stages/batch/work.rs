@@ -12,7 +12,6 @@ use futures_util::future::{BoxFuture, join_all};
 use super::NAME;
 use super::asking::{Answered, Asked, Failed, answer};
 use super::check;
-use super::group::{model, prefix_tokens};
 use super::resting::{MOST_IN_VAIN, Resting};
 use super::settings::Settings;
 use super::share::{Weights, split_money};
@@ -32,6 +31,9 @@ use crate::upstream::retry::pause;
 pub const OUTPUT_OVERHEAD: u64 = 6;
 /// An answer's tokens, where nothing is said of them.
 const TYPICAL_ANSWER: u64 = 200;
+
+/// What a server may wish a pack to wait for before it is asked again; its calls alone may not have to.
+const MOST_PAUSE: Duration = Duration::from_secs(5);
 
 const NOBODY: &str = "no other call came to share a request with";
 
@@ -65,10 +67,7 @@ impl Work {
             (None, None) => TYPICAL_ANSWER,
         };
         let most = own.unwrap_or(settings.max_items);
-        let prompt = settings
-            .max_prompt_tokens
-            .saturating_sub(prefix_tokens(&model(&first.cx, &first.request), &first.item.prefix));
-        let ranges = packs(&tokens, answer, most, prompt, settings.max_answer_tokens);
+        let ranges = packs(&tokens, answer, most, settings.max_prompt_tokens, settings.max_answer_tokens);
         let why = if seats.len() > 1 { "it is too long for a request of several" } else { NOBODY };
         let mut left = seats.into_iter();
         let mut next = |count: usize| left.by_ref().take(count).collect();
@@ -93,18 +92,26 @@ impl Work {
             let count = seats.len();
             return alone(seats, &format!("a pack of {count} would cost more than it saves"));
         }
-        if self.shared.resting.rests(&asked.place()) {
+        if self.shared.resting.rests(&asked.task()) {
             let why =
                 format!("the last {MOST_IN_VAIN} packs for {} came to little: none is sent for a while", asked.model);
             return alone(seats, &why);
         }
         let answered = tokio::select! {
             biased;
-            () = all_left(&mut seats) => return,
+            () = all_left(&mut seats) => {
+                if seats.iter().any(Seat::was_late) {
+                    self.shared.resting.note(asked.task(), false);
+                }
+                return;
+            }
             answered = self.ask(&asked) => answered,
         };
-        let paid = answered.as_ref().is_ok_and(|answered| answered.iter().any(Answered::has_paid));
-        self.shared.resting.note(asked.place(), paid);
+        match &answered {
+            Ok(answered) => self.shared.resting.note(asked.task(), answered.iter().any(Answered::has_paid)),
+            Err(failed) if failed.is_against_packs => self.shared.resting.note(asked.task(), false),
+            Err(_) => {}
+        }
         match answered {
             Ok(answered) => self.hand_out(seats, &asked, answered).await,
             Err(Failed { answer: Some(refusal), .. }) => {
@@ -140,7 +147,7 @@ impl Work {
             answered.iter().for_each(|one| asked.book_in_vain(&one.draft, &one.facts));
             let failed = failures.pop().and_then(Result::err).unwrap_or_else(|| unreadable(&answered));
             let mut again = failed.again;
-            if is_open && format == Format::Json && (failed.refuses || again.is_some()) {
+            if is_open && format == Format::Json && failed.is_against_packs && (failed.refuses || again.is_some()) {
                 // What the server refuses, or the model does not keep to, may be the schema: lines are easier. What was
                 // refused was not asked.
                 tries -= u32::from(failed.refuses);
@@ -148,6 +155,9 @@ impl Work {
                 again = again.or(Some(Some(Duration::ZERO)));
             }
             let Some(wish) = again.filter(|_| tries < 2) else { return Err(failed) };
+            if wish.is_some_and(|wish| wish > MOST_PAUSE) {
+                return Err(failed);
+            }
             tokio::time::sleep(wish.unwrap_or_else(|| pause(1, 0.5))).await;
         }
     }
@@ -267,7 +277,7 @@ impl Part {
 fn unreadable(answered: &[Answered]) -> Failed {
     let flaw = answered.iter().flat_map(|one| &one.texts).find_map(|text| text.as_ref().err());
     let why = flaw.map_or_else(|| "the pack has no answer".to_owned(), ToString::to_string);
-    Failed { why, again: Some(Some(Duration::ZERO)), refuses: false, answer: None }
+    Failed { why, again: Some(Some(Duration::ZERO)), refuses: false, is_against_packs: true, answer: None }
 }
 
 /// A part of a pack that came to nothing: overhead.

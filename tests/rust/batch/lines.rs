@@ -21,6 +21,8 @@ fn heads_of_many_kinds_are_known() {
         "### 1.\na\n### 2.\nb\n### 3.\nc",
         "### Question 1\n\na\n\n### Question 2\n\nb\n\n### Question 3\n\nc",
         "Question 1: a\nQuestion 2: b\nQuestion 3: c",
+        "Input 1: a\nInput 2: b\nInput 3: c",
+        "<think>\n1. x\n2. y\n3. z\n</think>\n1. a\n2. b\n3. c",
         "**Answer 1:** a\n---\n**Answer 2:** b\n---\n**Answer 3:** c\n---",
         "Here are the answers:\n\n1. a\n2. b\n3. c",
         "1. a\n2. b\n3. c\n\nLet me know if you need more!",
@@ -67,14 +69,17 @@ fn lists_within_answers() {
 #[test]
 fn what_is_missing_double_or_too_much() {
     check(3, "1. a\n3. c", false, &["a", "!Missing", "c"]);
-    check(3, "1. a\n2. b", false, &["a", "b", "!Missing"]);
+    check(3, "1. a\n3. c", false, &["a", "!Missing", "c"]);
+    // The second may be the third, or what was left out the second.
+    check(3, "1. a\n2. b", false, &["!Missing"; 3]);
+    check(3, "0. a\n1. b\n2. c", false, &["!Double"; 3]);
     check(3, "1. a\n2. b\n2. x\n3. c", false, &["a", "!Double", "c"]);
     check(3, "3. c\n1. a", false, &["!Double", "!Missing", "!Double"]);
     // The second answer may be in the first.
     check(3, "1. a\n\nAnd the second: b\n3. c", false, &["!Double", "!Missing", "c"]);
     check(3, "1. a\n 2. b\n3. c", false, &["!Double", "!Missing", "c"]);
     check(3, "1. a\n```\n2. b\n```\n3. c\n", false, &["!Double", "!Missing", "c"]);
-    check(3, "1. a 2. b 3. c", false, &["!Double", "!Missing", "!Missing"]);
+    check(3, "1. a 2. b 3. c", false, &["!Missing"; 3]);
     check(3, "1. a\n3. c and **2.** b", false, &["a", "!Missing", "!Double"]);
     check(3, "1. a\n   Question 2\n   b\n3. c", false, &["!Double", "!Missing", "c"]);
     // Behind the last one may be a part of it.
