@@ -83,17 +83,14 @@ impl Pack {
             Format::Json => json::split(text, self.ids.len(), &self.shape),
             Format::Lines => lines::split(text, is_cut, self.ids.len(), &self.shape),
         };
+        let fences = [format!("</{}>", self.mark), format!("<{} ", self.mark)];
         for answer in &mut answers {
             // A fence in an answer: what is behind it is another's.
-            if answer.as_ref().is_ok_and(|text| self.has_fence(text)) {
+            if answer.as_ref().is_ok_and(|text| fences.iter().any(|fence| text.contains(fence))) {
                 *answer = Err(Flaw::Double);
             }
         }
         answers
-    }
-
-    fn has_fence(&self, text: &str) -> bool {
-        text.contains(&format!("</{}>", self.mark)) || text.contains(&format!("<{} ", self.mark))
     }
 
     /// The `response_format` to send. `own`: what all the calls have, as it stands.
