@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{Flaw, Format, Shape, json, lines, order, schema};
 
 /// Short, since every pack pays for it. In these words small models keep to what the system message demands; asked to
-/// answer "questions", they answer them, whatever it says (docs/stages/batch.md). Between the parts stands the mark.
+/// answer "questions", they answer them, whatever it says (docs/decisions/0012-packs.md). Between the parts stands the mark.
 const INSTRUCTION: [&str; 3] = [
     "Below are independent inputs, each between <",
     " N> and </",

@@ -223,6 +223,7 @@ impl Asked {
         (Arc::clone(self.url()), self.model.as_str().into())
     }
 
+    /// Reads all that the questions have in common: once a pack.
     pub fn task(&self) -> Task {
         let mut hash = DefaultHasher::new();
         Value::from(self.prefix.clone()).to_string().hash(&mut hash);

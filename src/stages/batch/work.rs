@@ -92,7 +92,8 @@ impl Work {
             let count = seats.len();
             return alone(seats, &format!("a pack of {count} would cost more than it saves"));
         }
-        if self.shared.resting.rests(&asked.task()) {
+        let task = asked.task();
+        if self.shared.resting.rests(&task) {
             let why =
                 format!("the last {MOST_IN_VAIN} packs for {} came to little: none is sent for a while", asked.model);
             return alone(seats, &why);
@@ -101,15 +102,15 @@ impl Work {
             biased;
             () = all_left(&mut seats) => {
                 if seats.iter().any(Seat::was_late) {
-                    self.shared.resting.note(asked.task(), false);
+                    self.shared.resting.note(task, false);
                 }
                 return;
             }
             answered = self.ask(&asked) => answered,
         };
         match &answered {
-            Ok(answered) => self.shared.resting.note(asked.task(), answered.iter().any(Answered::has_paid)),
-            Err(failed) if failed.is_against_packs => self.shared.resting.note(asked.task(), false),
+            Ok(answered) => self.shared.resting.note(task, answered.iter().any(Answered::has_paid)),
+            Err(failed) if failed.is_against_packs => self.shared.resting.note(task, false),
             Err(_) => {}
         }
         match answered {
