@@ -38,6 +38,8 @@ pub struct Config {
     pub escalate: Option<EscalateConfig>,
     #[serde(default)]
     pub batch: Option<BatchConfig>,
+    #[serde(default)]
+    pub compress: Option<CompressConfig>,
 }
 
 /// Which model a call goes to. Functions of the user's stand as "hook:NUMBER".
@@ -130,6 +132,40 @@ pub struct BatchConfig {
     pub check: f64,
     /// Also where it does not pay.
     pub always: bool,
+}
+
+/// Which texts are said in fewer tokens, and how. Functions of the user's stand as "hook:NUMBER".
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompressConfig {
+    /// The names that calls use.
+    pub models: Vec<String>,
+    /// Characters of a text.
+    pub min_chars: usize,
+    /// Of the prompt: see `crate::compress::places::Part`.
+    pub parts: Vec<String>,
+    /// In the order in which they are tried.
+    pub methods: Vec<String>,
+    /// Share of the tokens that "extractive" leaves, 0 to 1.
+    pub keep: f64,
+    /// Messages of the user's at the end that are no history, from 1.
+    pub keep_turns: usize,
+    pub summarise: Option<SummariseConfig>,
+    pub recoverable: bool,
+    /// Seconds that a function or a model may take.
+    pub timeout: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SummariseConfig {
+    pub model: String,
+    /// Share of the tokens that is to be left, 0 to 1.
+    pub keep: f64,
+    /// Share of the facts that may be lost, 0 to 1.
+    pub max_lost: f64,
+    /// Calls that are expected to read it.
+    pub uses: u64,
 }
 
 /// What an upstream may be given to do. Its keys and headers stay where requests are made.

@@ -21,6 +21,7 @@ use crate::route::gates::Capabilities;
 use crate::stages::batch::BatchStage;
 use crate::stages::batch::settings::Settings as BatchSettings;
 use crate::stages::cache::CacheStage;
+use crate::stages::compress::CompressStage;
 use crate::stages::escalate::EscalateStage;
 use crate::stages::escalate::ladder::Ladder;
 use crate::stages::route::RouteStage;
@@ -103,7 +104,9 @@ impl Engine {
         let batch = config.batch.as_ref().map(BatchSettings::new).transpose()?;
         let packs = batch.clone();
         let batch = batch.map(|settings| BatchStage::new(settings, Arc::clone(&prices)));
-        let pipeline = Pipeline::new(Arc::clone(&cache), route.transpose()?, escalate.transpose()?, batch, upstream);
+        let compress = config.compress.as_ref().map(|compress| CompressStage::new(compress, Arc::clone(&prices)));
+        let (route, escalate, compress) = (route.transpose()?, escalate.transpose()?, compress.transpose()?);
+        let pipeline = Pipeline::new(Arc::clone(&cache), route, escalate, compress, batch, upstream);
         Ok(Self {
             aliases: config.aliases,
             prices,

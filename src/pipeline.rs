@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::exchange::{Request, Response};
 use crate::stages::batch::BatchStage;
 use crate::stages::cache::CacheStage;
+use crate::stages::compress::CompressStage;
 use crate::stages::escalate::EscalateStage;
 use crate::stages::route::RouteStage;
 use crate::upstream::Upstream;
@@ -34,13 +35,14 @@ impl Pipeline {
         cache: Arc<CacheStage>,
         route: Option<RouteStage>,
         escalate: Option<EscalateStage>,
+        compress: Option<CompressStage>,
         batch: Option<BatchStage>,
         upstream: Upstream,
     ) -> Arc<Self> {
-        // Before batch: compress.
         let mut stages: Vec<Arc<dyn Stage>> = vec![cache];
         stages.extend(route.map(|stage| Arc::new(stage) as Arc<dyn Stage>));
         stages.extend(escalate.map(|stage| Arc::new(stage) as Arc<dyn Stage>));
+        stages.extend(compress.map(|stage| Arc::new(stage) as Arc<dyn Stage>));
         stages.extend(batch.map(|stage| Arc::new(stage) as Arc<dyn Stage>));
         Arc::new(Self { stages, upstream })
     }

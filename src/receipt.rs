@@ -112,6 +112,8 @@ pub struct Decisions {
     pub has_unknown: bool,
     /// None = it was asked alone.
     pub pack: Option<Packed>,
+    /// None = its texts were left as they are.
+    pub compress: Option<Compressed>,
 }
 
 /// A call that shared its request with others.
@@ -124,6 +126,29 @@ pub struct Packed {
     /// Tokens that all of them together did not need to send, and those that the pack itself took.
     pub saved_tokens: u64,
     pub overhead_tokens: u64,
+}
+
+/// What the stage compress made of a call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compressed {
+    /// What was shortened for this call; what was shortened for an earlier one is not here.
+    pub steps: Vec<Shortening>,
+    /// Tokens that the prompt is shorter by, in all.
+    pub tokens: u64,
+    /// USD that they would have cost; None = the price is unknown.
+    pub saved: Option<Money>,
+    /// Tokens that another order of the prompt would have found in the provider's cache.
+    pub reordered: u64,
+}
+
+/// A text that was said in fewer tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortening {
+    /// Of the prompt, as the policy names it.
+    pub part: &'static str,
+    pub method: &'static str,
+    pub before: u64,
+    pub after: u64,
 }
 
 /// What the stage route decided.
@@ -182,11 +207,13 @@ impl Facts {
 
     /// USD that the call cost less than without farthing, after what farthing spent on it; None = a price is unknown.
     pub fn net_saved(&self) -> Option<Money> {
-        match &self.decisions {
-            None => self.saved,
-            Some(decisions) if decisions.has_unknown => None,
-            Some(decisions) => self.saved.map(|saved| saved - decisions.overhead),
-        }
+        let Some(decisions) = &self.decisions else { return self.saved };
+        let shorter = decisions.compress.as_ref().filter(|compressed| compressed.tokens > 0);
+        let saved = match shorter {
+            None => self.saved?,
+            Some(compressed) => self.saved.unwrap_or_default() + compressed.saved?,
+        };
+        (!decisions.has_unknown).then(|| saved - decisions.overhead)
     }
 
     /// Says something once.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .budget import BudgetLine
     from .call_options import options
     from .client import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI, savings, wrap
+    from .compress_policy import Compress, Summarise
     from .escalate_policy import Agreement, Escalate, Judge
     from .exceptions import (
         BudgetExceeded,
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
         QuestionsError,
         UnsupportedSDKError,
     )
-    from .hooks import Draft, RouteRequest
+    from .hooks import CompressRequest, Draft, RouteRequest
     from .labels import Label
     from .ledger import Savings
     from .policy import Budget, Cache, ModelPrice, Policy
-    from .receipts import Attempt, Packed, Receipt, Routed, Rung, receipt
+    from .receipts import Attempt, Compressed, Packed, Receipt, Routed, Rung, Shortening, receipt
     from .route_policy import Classifier, Route, Rules
     from .tokens import TokenCount, count_tokens
     from .upstream_policy import Adapt, Alias, Breaker, Fallback, Hedge, Timeouts, Upstream
@@ -52,6 +53,9 @@ __all__ = [
     "Cache",
     "CacheError",
     "Classifier",
+    "Compress",
+    "CompressRequest",
+    "Compressed",
     "DataError",
     "Draft",
     "Escalate",
@@ -76,6 +80,8 @@ __all__ = [
     "Rules",
     "Rung",
     "Savings",
+    "Shortening",
+    "Summarise",
     "Timeouts",
     "TokenCount",
     "UnsupportedSDKError",
@@ -91,6 +97,7 @@ __all__ = [
 _HOMES = {
     "client": ("AsyncAzureOpenAI", "AsyncOpenAI", "AzureOpenAI", "OpenAI", "savings", "wrap"),
     "batch_policy": ("Batch",),
+    "compress_policy": ("Compress", "Summarise"),
     "budget": ("BudgetLine",),
     "escalate_policy": ("Agreement", "Escalate", "Judge"),
     "exceptions": (
@@ -106,11 +113,11 @@ _HOMES = {
         "UnsupportedSDKError",
     ),
     "call_options": ("options",),
-    "hooks": ("Draft", "RouteRequest"),
+    "hooks": ("CompressRequest", "Draft", "RouteRequest"),
     "labels": ("Label",),
     "ledger": ("Savings",),
     "policy": ("Budget", "Cache", "ModelPrice", "Policy"),
-    "receipts": ("Attempt", "Packed", "Receipt", "Routed", "Rung", "receipt"),
+    "receipts": ("Attempt", "Compressed", "Packed", "Receipt", "Routed", "Rung", "Shortening", "receipt"),
     "route_policy": ("Classifier", "Route", "Rules"),
     "tokens": ("TokenCount", "count_tokens"),
     "upstream_policy": ("Adapt", "Alias", "Breaker", "Fallback", "Hedge", "Timeouts", "Upstream"),

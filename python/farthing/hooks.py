@@ -27,7 +27,7 @@ from .call_options import packs
 from .exceptions import FarthingWarning
 from .hook_threads import OwnLoop, Refused, Threads
 
-__all__ = ["Draft", "RouteRequest", "call", "cancel", "core_name", "function_of", "is_inside", "number_of"]
+__all__ = ["CompressRequest", "Draft", "RouteRequest", "call", "cancel", "core_name", "function_of", "is_inside", "number_of"]
 
 _LONGEST_SHOWN = 200
 """Characters of a returned value in a message."""
@@ -80,6 +80,23 @@ class RouteRequest:
     tools: list[Any] = field(default_factory=list)
     features: dict[str, Any] = field(default_factory=dict)
     request: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CompressRequest:
+    """What a function is asked to shorten: one text of a prompt.
+
+    Attributes:
+        text: as the methods before it have left it.
+        part: "system", "history", "tools", "documents" or "last_user".
+        question: text of the last message of the user's, without its documents.
+        model: the model that the application asked for.
+    """
+
+    text: str = ""
+    part: str = ""
+    question: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -238,7 +255,8 @@ def call(
     Args:
         number: see `number_of`.
         argument: JSON of what the function is asked about.
-        kind: "route" (the function gets a `RouteRequest`), "score" (a `Draft`) or "compare" (two texts).
+        kind: "route" (the function gets a `RouteRequest`), "score" (a `Draft`), "compress" (a `CompressRequest`) or
+            "compare" (two texts).
         context: the caller's; the function runs in a copy.
         loop: the caller's event loop; None for a sync client.
         completion: gets what the function returns.
@@ -411,10 +429,13 @@ def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
+_KINDS: dict[str, type[Any]] = {"route": RouteRequest, "score": Draft, "compress": CompressRequest}
+
+
 def _arguments(kind: str, fields_: dict[str, Any]) -> tuple[Any, ...]:
     if kind == "compare":
         return (fields_["one"], fields_["other"])
-    return (_made(RouteRequest if kind == "route" else Draft, fields_),)
+    return (_made(_KINDS[kind], fields_),)
 
 
 def _made(kind: type[Any], values: dict[str, Any]) -> Any:

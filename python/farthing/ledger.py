@@ -62,6 +62,8 @@ class Savings:
             waited for it. Their money is in none of the sums.
         escalations: drafts that were not good enough, so that the next model of a ladder was asked.
         packed: answers that came in a request that several calls shared.
+        reordered_tokens: tokens that providers would have had in their caches if prompts began with what comes again and
+            again, as far as `[compress]` looked.
         checked, checked_same: of these, questions that were asked alone too, and those whose answers came to the same.
         shadowed, shadowed_good: accepted drafts that were compared with a dear model's answer, and those as good.
         prompt_tokens, completion_tokens: tokens paid for; `cached_tokens` of the prompt were read from the upstream's
@@ -92,6 +94,7 @@ class Savings:
     packed: int = 0
     checked: int = 0
     checked_same: int = 0
+    reordered_tokens: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -192,6 +195,7 @@ class Savings:
             *([("attempts", ", ".join(again))] if again else []),
             *([("quality", self._quality())] if self.shadowed else []),
             *([("packs", self._packs())] if self.packed else []),
+            *([("order", self._order())] if self.reordered_tokens else []),
             (
                 "tokens",
                 f"{self.prompt_tokens:,} prompt{cached}, {self.completion_tokens:,} completion, "
@@ -207,6 +211,9 @@ class Savings:
         share, low, high = self.worse or (0.0, 0.0, 0.0)
         told = f"{100 * share:.1f} % of accepted drafts worse than the dear model's answer"
         return f"{told} [{100 * low:.1f}, {100 * high:.1f}], {self.shadowed:,} compared"
+
+    def _order(self) -> str:
+        return f"{self.reordered_tokens:,} prompt tokens more could be cached: what comes again stands behind what changes"
 
     def _packs(self) -> str:
         told = f"{self.packed:,} answers came in shared requests"

@@ -39,9 +39,6 @@ class Part:
     whole: ClassVar[type[Part]]
     """The policy itself: where a name that is unknown in one part is looked for in the others."""
 
-    later: ClassVar[frozenset[str]] = frozenset()
-    """Parts that this one does not have yet: refused by name, so that nobody believes they are at work."""
-
     @classmethod
     def hint(cls, key: str, name: str, value: object) -> str:
         """What to do about an unknown name, where this part knows better than the alphabet; else empty."""
@@ -89,9 +86,6 @@ def _known(cls: type[Part], given: Mapping[Any, object], key: str) -> None:
     for name, value in given.items():
         if name in siblings:
             continue
-        if name in cls.later:
-            hint = f"leave {name} out; a policy has: {', '.join(siblings)}"
-            raise Bad("a part that this version of farthing does not have yet", name, hint)
         guess = nearest(str(name), siblings)
         # A right name in the wrong table beats a similar one in this.
         moved = next((n for n in _everywhere() if n.rpartition(".")[2] == name and (key or cls is Part.whole)), None)

@@ -29,6 +29,7 @@ from .parts import Part, check, dotted, or_none, part, plain, reported, stage, t
 
 if TYPE_CHECKING:
     from .batch_policy import Batch
+    from .compress_policy import Compress
     from .escalate_policy import Escalate
     from .route_policy import Route
     from .upstream_policy import Alias, Fallback, Upstream
@@ -120,6 +121,14 @@ def _batch(value: object, key: str) -> Batch | None:
     from .batch_policy import Batch
 
     return part(Batch, value, key)
+
+
+def _compress(value: object, key: str) -> Compress | None:
+    if value is None or value is False:
+        return None
+    from .compress_policy import Compress
+
+    return part(Compress, value, key)
 
 
 def _model_of(alias: str | Alias) -> str:
@@ -262,13 +271,12 @@ class Policy(Part):
         route: which model a call goes to; None = the one that it names.
         escalate: when an answer is good enough, and who is asked when it is not; None = every answer is.
         batch: which calls may share a request; None = each has its own, but for what `client.farthing.map()` packs.
+        compress: which texts of a prompt are said in fewer tokens, and how; None = none.
         strict: raise where farthing itself fails, rather than go on without it.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name, aliases that run in a circle.
     """
-
-    later = frozenset({"compress"})
 
     cache: Cache | None = field(default_factory=Cache, metadata=stage(Cache))
     models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=check(_models))
@@ -279,6 +287,7 @@ class Policy(Part):
     route: Route | None = field(default=None, metadata=check(_route))
     escalate: Escalate | None = field(default=None, metadata=check(_escalate))
     batch: Batch | None = field(default=None, metadata=check(_batch))
+    compress: Compress | None = field(default=None, metadata=check(_compress))
     strict: bool = field(default=False, metadata=check(checks.flag))
 
     @classmethod
@@ -319,9 +328,10 @@ class Policy(Part):
 
     def to_core(self) -> str:
         """The policy as JSON for the Rust core: sorted keys, prices as decimal texts, equal for equal policies."""
-        values: Any = plain(self, but=("route", "escalate"))
+        values: Any = plain(self, but=("route", "escalate", "compress"))
         values["route"] = None if self.route is None else self.route.to_core()
         values["escalate"] = None if self.escalate is None else self.escalate.to_core()
+        values["compress"] = None if self.compress is None else self.compress.to_core()
         # Where calls go is Python's to say (upstreams.py); keys and headers are nobody else's.
         known_of = (*_PRICES, "max_output", "context", "can", "cannot")
         values["models"] = {name: {of: row[of] for of in known_of} for name, row in values["models"].items()}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._core import ReceiptCell
 
-__all__ = ["Attempt", "Packed", "Receipt", "Routed", "Rung", "receipt"]
+__all__ = ["Attempt", "Compressed", "Packed", "Receipt", "Routed", "Rung", "Shortening", "receipt"]
 
 # The name under which a receipt hangs on a response, next to the SDK's own `_request_id`.
 ATTRIBUTE = "_farthing_receipt"
@@ -114,6 +114,41 @@ class Packed:
 
 
 @dataclass(frozen=True)
+class Shortening:
+    """A text that was said in fewer tokens.
+
+    Attributes:
+        part: of the prompt: "system", "history", "tools", "documents" or "last_user".
+        method: "structural", "extractive", "summarise" or "callable".
+        before, after: its tokens, counted here.
+    """
+
+    part: str
+    method: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A call whose prompt was shortened.
+
+    Attributes:
+        steps: what was shortened for this call; a message that was sent before, shorter, is not among them.
+        saved_tokens: tokens that the prompt is shorter by, in all.
+        saved: USD that they would have cost, an estimate, with the provider's discount for what it has in its cache;
+            None = the price is unknown. What a summary cost is in the receipt's `overhead`.
+        reordered_tokens: tokens that the provider would have found in its cache if the prompt began with what comes
+            again and again.
+    """
+
+    steps: tuple[Shortening, ...]
+    saved_tokens: int
+    saved: Decimal | None
+    reordered_tokens: int
+
+
+@dataclass(frozen=True)
 class Receipt:
     """The facts of one call, as they were when this object was made.
 
@@ -136,6 +171,7 @@ class Receipt:
         rungs: the answers of the ladder, in the order in which they were asked.
         pack: the request that it shared with others; None = it was asked alone, or not at all. `cost` and the tokens
             are its part, and an estimate; they add up to what was billed.
+        compress: what was said in fewer tokens; None = the stage had no say.
         overhead: USD spent on the call beyond its answer (classifier, judge, rejected drafts); None = a price is
             unknown.
         complete: False while a stream is still running.
@@ -158,6 +194,7 @@ class Receipt:
     route: Routed | None = None
     rungs: tuple[Rung, ...] = ()
     pack: Packed | None = None
+    compress: Compressed | None = None
     overhead: Decimal | None = Decimal(0)
     complete: bool = False
 
@@ -245,6 +282,10 @@ def _restore(facts: Mapping[str, Any]) -> Receipt:
     known["rungs"] = tuple(Rung(**made) for made in rungs)
     if known["pack"] is not None:
         known["pack"] = Packed(**known["pack"])
+    if known["compress"] is not None:
+        made = known["compress"]
+        steps = tuple(Shortening(*step) for step in made["steps"])
+        known["compress"] = Compressed(**{**made, "steps": steps, "saved": _usd(made["saved"])})
     known["notes"] = tuple(known["notes"])
     known["stages"] = tuple((str(name), float(seconds)) for name, seconds in known["stages"])
     return Receipt(**known)

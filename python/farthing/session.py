@@ -221,7 +221,7 @@ def _routes(policy: Policy) -> Routes | None:
     tables = any(not isinstance(alias, str) for alias in policy.aliases.values())
     rows = any(row.upstream is not None or row.fallback for row in policy.models.values())
     # Most policies say nothing of it, and reading the room takes milliseconds.
-    if not (policy.upstreams or tables or rows or policy.route or policy.escalate or policy.batch):
+    if not (policy.upstreams or tables or rows or policy.route or policy.escalate or policy.batch or policy.compress):
         return None
     from .upstreams import routes_of
 

@@ -181,9 +181,23 @@ def routes_of(policy: Policy, numbers: Iterator[int]) -> Routes:
         for name in policy.batch.models:
             route = routes.setdefault(name, whole(name))
             route.salt += policy.batch.salt()
+    if policy.compress is not None:
+        writers = [whole(policy.compress.summarise.model)] if policy.compress.summarise is not None else []
+        for name in policy.compress.models:
+            route = routes.setdefault(name, whole(name))
+            route.salt += policy.compress.salt()
+            if route.choices is not None:
+                route.choices.helpers += tuple(one for one in writers if not _has(route.choices.helpers, one))
+            elif writers:
+                # It goes where it went: nobody chooses.
+                route.choices = Choices((), writers, route, route, (False, False))
     return Routes(
         routes, tuple(cheaper) if any(route.destination or route.changes for route in cheaper) else (), policy.aliases
     )
+
+
+def _has(routes: Iterable[Route], one: Route) -> bool:
+    return any(route.name == one.name for route in routes)
 
 
 def _model_of(alias: str | Alias) -> str:

@@ -224,7 +224,7 @@ fn canonical(value: &Value) -> String {
 }
 
 /// What comes after a reasoning model's thoughts.
-pub(super) fn after_thinking(text: &str) -> &str {
+pub fn after_thinking(text: &str) -> &str {
     text.rsplit_once("</think>").map_or(text, |(_, answer)| answer)
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Books, Charge, Money};
+use super::{Books, Charge, Money, Saving};
 
 /// The line of the bill for what answered the application.
 pub const UPSTREAM: &str = "upstream";
@@ -30,19 +30,19 @@ pub struct Draft {
 
 #[derive(Debug)]
 enum State {
-    Open(Vec<Charge>),
+    Open(Vec<Charge>, Vec<Saving>),
     Settled(&'static str),
 }
 
 impl Draft {
     /// `stage`: who asked for it.
     pub fn new(books: Books, stage: &'static str) -> Self {
-        Self { books, stage, state: Mutex::new(State::Open(Vec::new())) }
+        Self { books, stage, state: Mutex::new(State::Open(Vec::new(), Vec::new())) }
     }
 
     pub fn record(&self, charge: Charge) {
         let stage = match &mut *self.lock() {
-            State::Open(charges) => {
+            State::Open(charges, _) => {
                 charges.push(charge);
                 return;
             }
@@ -51,11 +51,18 @@ impl Draft {
         self.books.record_charge(Charge { stage, ..charge });
     }
 
+    /// What a stage below saved on the draft: it counts if the draft is taken.
+    pub fn hold(&self, saving: Saving) {
+        if let State::Open(_, savings) = &mut *self.lock() {
+            savings.push(saving);
+        }
+    }
+
     /// Hands the charges over to who writes them down: the draft is several answers, and each has a part of them. What
     /// comes later is overhead.
     pub fn take(&self) -> Vec<Charge> {
         match std::mem::replace(&mut *self.lock(), State::Settled(self.stage)) {
-            State::Open(charges) => charges,
+            State::Open(charges, _) => charges,
             State::Settled(_) => Vec::new(),
         }
     }
@@ -64,7 +71,10 @@ impl Draft {
     pub fn settle(&self, accepted: bool) -> Option<Money> {
         let stage = if accepted { UPSTREAM } else { self.stage };
         let before = std::mem::replace(&mut *self.lock(), State::Settled(stage));
-        let State::Open(charges) = before else { return Some(Money::ZERO) };
+        let State::Open(charges, savings) = before else { return Some(Money::ZERO) };
+        for saving in savings.iter().filter(|_| accepted) {
+            self.books.record_saving(saving);
+        }
         let mut sum = Some(Money::ZERO);
         for charge in charges {
             sum = sum.zip(charge.cost).map(|(sum, cost)| sum + cost);

@@ -83,7 +83,7 @@ pub struct Charge {
     pub cost: Option<Money>,
 }
 
-/// What a stage saved by asking another model than the call names.
+/// What a stage saved by asking for less, or another model than the call names.
 #[derive(Clone, Debug)]
 pub struct Saving {
     pub stage: &'static str,
@@ -92,6 +92,8 @@ pub struct Saving {
     pub tag: Option<Arc<str>>,
     /// Negative when the other one was dearer; None = a price is unknown.
     pub amount: Option<Money>,
+    /// Of the prompt, that did not have to be sent.
+    pub tokens: u64,
 }
 
 /// What is counted besides calls and charges.
@@ -117,6 +119,8 @@ pub enum Count {
     Checked,
     /// And the answers came to the same.
     CheckedSame,
+    /// A token that another order of the prompt would have found in the provider's cache.
+    Reordered,
 }
 
 /// The sums of a client family, or of what a process has not written into a cache file yet.
@@ -151,8 +155,8 @@ impl Ledger {
         self.lock().saving(saving);
     }
 
-    pub fn count(&self, what: Count) {
-        self.lock().count(what);
+    pub fn count(&self, what: Count, times: u64) {
+        self.lock().count(what, times);
     }
 
     /// Notes a failure of farthing's own that calls go on without.
@@ -217,9 +221,13 @@ impl Books {
     }
 
     pub fn count(&self, what: Count) {
+        self.count_many(what, 1);
+    }
+
+    pub fn count_many(&self, what: Count, times: u64) {
         if let Some(file) = &self.file {
-            file.count(what);
+            file.count(what, times);
         }
-        self.client.count(what);
+        self.client.count(what, times);
     }
 }

@@ -109,6 +109,7 @@ pub struct Report {
     pub packed: u64,
     pub checked: u64,
     pub checked_same: u64,
+    pub reordered_tokens: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
     pub cached_tokens: u64,
@@ -201,13 +202,15 @@ impl Report {
         let stage = line(&mut self.by_stage, saving.stage);
         stage.calls += 1;
         stage.saved.add(saving.amount);
+        stage.saved_tokens += saving.tokens;
+        self.saved_prompt_tokens += saving.tokens;
         line(&mut self.by_tag, saving.tag.as_deref().unwrap_or_default()).saved.add(saving.amount);
         if saving.amount.is_none() {
             self.unknown_price(&saving.model);
         }
     }
 
-    pub(super) fn count(&mut self, what: Count) {
+    pub(super) fn count(&mut self, what: Count, times: u64) {
         *match what {
             Count::Retry => &mut self.retries,
             Count::Fallback => &mut self.fallbacks,
@@ -219,7 +222,8 @@ impl Report {
             Count::Packed => &mut self.packed,
             Count::Checked => &mut self.checked,
             Count::CheckedSame => &mut self.checked_same,
-        } += 1;
+            Count::Reordered => &mut self.reordered_tokens,
+        } += times;
     }
 
     fn unknown_price(&mut self, model: &str) {
@@ -247,6 +251,7 @@ impl Report {
         self.packed += other.packed;
         self.checked += other.checked;
         self.checked_same += other.checked_same;
+        self.reordered_tokens += other.reordered_tokens;
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
         self.cached_tokens += other.cached_tokens;

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
 use crate::ledger::Money;
-use crate::receipt::{Attempt, Packed, Receipt, Routed, Rung};
+use crate::receipt::{Attempt, Compressed, Packed, Receipt, Routed, Rung};
 
 /// Hangs on responses. Copies of a response share it; a pickled one carries a snapshot.
 #[pyclass(frozen)]
@@ -42,6 +42,8 @@ impl ReceiptCell {
         let rungs = decisions.map(|all| all.rungs.iter().map(|one| rung(py, one)).collect::<PyResult<Vec<_>>>());
         dict.set_item("rungs", rungs.transpose()?.unwrap_or_default())?;
         dict.set_item("pack", decisions.and_then(|all| all.pack.as_ref()).map(|pack| packed(py, pack)).transpose()?)?;
+        let compress = decisions.and_then(|all| all.compress.as_ref());
+        dict.set_item("compress", compress.map(|made| compressed(py, made)).transpose()?)?;
         let overhead = match decisions {
             Some(all) if all.has_unknown => None,
             Some(all) => Some(all.overhead),
@@ -104,6 +106,16 @@ fn packed<'py>(py: Python<'py>, pack: &Packed) -> PyResult<Bound<'py, PyDict>> {
     dict.set_item("place", pack.place)?;
     dict.set_item("saved_tokens", pack.saved_tokens)?;
     dict.set_item("overhead_tokens", pack.overhead_tokens)?;
+    Ok(dict)
+}
+
+fn compressed<'py>(py: Python<'py>, made: &Compressed) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let steps: Vec<_> = made.steps.iter().map(|step| (step.part, step.method, step.before, step.after)).collect();
+    dict.set_item("steps", steps)?;
+    dict.set_item("saved_tokens", made.tokens)?;
+    dict.set_item("saved", made.saved.map(|money| money.to_string()))?;
+    dict.set_item("reordered_tokens", made.reordered)?;
     Ok(dict)
 }
 

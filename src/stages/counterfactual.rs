@@ -54,7 +54,7 @@ impl Counterfactual {
         let amount = would_cost.zip(cost).map(|(would, did)| would - did - packed);
         let model = self.baselines.first().map_or_else(|| "".into(), |tier| tier.model().into());
         self.cx.receipt.update(|facts| facts.saved = amount.map(|amount| amount + packed));
-        self.cx.books.record_saving(&Saving { stage: self.stage, model, tag, amount });
+        self.cx.books.record_saving(&Saving { stage: self.stage, model, tag, amount, tokens: 0 });
     }
 }
 

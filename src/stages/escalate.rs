@@ -4,7 +4,7 @@
 //! streams live. What a rejected draft cost is this stage's overhead. A scorer that fails escalates. What drafts teach is
 //! kept by `escalate/learning.rs`.
 
-mod buffered;
+pub mod buffered;
 mod climb;
 mod confidence;
 mod deadline;

@@ -4,6 +4,7 @@ mod aside;
 mod at_end;
 pub mod batch;
 pub mod cache;
+pub mod compress;
 mod counterfactual;
 pub mod escalate;
 mod lacking;

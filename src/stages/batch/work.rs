@@ -270,7 +270,7 @@ impl Part {
                 _ => cx.books.record_charge(Charge { stage: UPSTREAM, ..charge }),
             }
         }
-        cx.books.record_saving(&Saving { stage: NAME, model, tag, amount: self.saved });
+        cx.books.record_saving(&Saving { stage: NAME, model, tag, amount: self.saved, tokens: 0 });
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::escalate::answer::{event_without_logprobs, without_logprobs};
 use crate::exchange::{Body, Endpoint, Response};
 use crate::ledger::{Money, Usage};
+use crate::receipt::Compressed;
 use crate::stream::Kind;
 use crate::stream::sse::Event;
 
@@ -28,6 +29,7 @@ pub struct Buffered {
     usage: Option<Usage>,
     model_answered: Option<Arc<str>>,
     cost: Option<Money>,
+    compressed: Option<Compressed>,
 }
 
 impl Buffered {
@@ -52,7 +54,20 @@ impl Buffered {
         };
         let (usage, model_answered, cost) =
             cx.receipt.read(|facts| (facts.usage.clone(), facts.model_answered.clone(), facts.cost));
-        Ok(Self { status, body, headers, events, usage_added, is_whole, is_substitute, usage, model_answered, cost })
+        let compressed = cx.receipt.read(|facts| facts.decisions.as_ref()?.compress.clone());
+        Ok(Self {
+            status,
+            body,
+            headers,
+            events,
+            usage_added,
+            is_whole,
+            is_substitute,
+            usage,
+            model_answered,
+            cost,
+            compressed,
+        })
     }
 
     pub fn cost(&self) -> Option<Money> {
@@ -65,6 +80,9 @@ impl Buffered {
             facts.usage = self.usage;
             facts.model_answered = self.model_answered;
             facts.cost = self.cost;
+            if self.compressed.is_some() || facts.decisions.is_some() {
+                facts.decisions().compress = self.compressed;
+            }
         });
         let body = if strips { without_logprobs(endpoint, &self.body) } else { self.body };
         let mut response = Response::new(self.status, self.headers, Body::Full(body.clone()));

@@ -1,0 +1,83 @@
+//! Whether shortening pays, in money, before anything is asked and after the answer.
+//!
+//! What a provider has in its cache is cheap as it is, and dear once it is another text: that is counted here.
+
+use crate::ledger::Money;
+use crate::ledger::price::Rates;
+
+/// Tokens from which providers keep a prompt's beginning in their cache (OpenAI, prompt caching).
+pub const LEAST_CACHED: u64 = 1024;
+/// Tokens of the words around a text that a model is to shorten.
+const INSTRUCTION: u64 = 120;
+
+/// What a token of input costs where the provider has it in its cache, in 1e-12 USD; None = there is no discount.
+pub fn discounted(rates: Option<&Rates>) -> Option<u64> {
+    let rates = rates?;
+    rates.cached.filter(|cached| rates.input.is_some_and(|input| *cached < input))
+}
+
+/// Whether a beginning of a prompt that comes again costs less in the end: shorter than the provider caches, each call
+/// pays for all of it.
+pub fn prefix_pays(before: u64, after: u64, rates: Option<&Rates>) -> bool {
+    let (Some(rates), Some(cached)) = (rates, discounted(rates)) else { return after < before };
+    if before < LEAST_CACHED || after >= LEAST_CACHED {
+        return after < before;
+    }
+    let input = rates.input.unwrap_or_default();
+    u128::from(after) * u128::from(input) < u128::from(before) * u128::from(cached)
+}
+
+/// What a model would do with a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Tokens of the text, and of what is wished for.
+    pub before: u64,
+    pub after: u64,
+    /// Calls that it is read by.
+    pub uses: u64,
+}
+
+impl Summary {
+    /// Whether what is saved on all uses is more than the one call costs. `reader`: prices of the model that reads the
+    /// text; `writer`: of the one that shortens it. Where a price is unknown, tokens are compared.
+    pub fn pays(&self, reader: Option<&Rates>, writer: Option<&Rates>) -> bool {
+        let asked = self.before.saturating_add(INSTRUCTION);
+        let saved = u128::from(self.before.saturating_sub(self.after)) * u128::from(self.uses);
+        let priced = || {
+            let (input, reads, writes) = (reader?.input?, writer?.input?, writer?.output?);
+            let cost = u128::from(asked) * u128::from(reads) + u128::from(self.after) * u128::from(writes);
+            Some(saved.saturating_mul(u128::from(input)) > cost)
+        };
+        priced().unwrap_or(saved > u128::from(asked) + u128::from(self.after))
+    }
+
+    /// Uses from which on it pays; None: the prices are not known, or never.
+    pub fn break_even(&self, reader: &Rates, writer: &Rates) -> Option<u64> {
+        let (input, reads, writes) = (reader.input?, writer.input?, writer.output?);
+        let asked = self.before.saturating_add(INSTRUCTION);
+        let cost = u128::from(asked) * u128::from(reads) + u128::from(self.after) * u128::from(writes);
+        let each = u128::from(self.before.checked_sub(self.after)?) * u128::from(input);
+        u64::try_from(cost.checked_div(each)? + 1).ok()
+    }
+}
+
+/// Whether tokens that are not sent are worth a tool of so many at the beginning of the prompt: what the provider has in its
+/// cache begins there, and is another one from then on. `prefix`: tokens of that.
+pub fn tool_pays(saved: u64, prefix: u64, tool: u64, rates: Option<&Rates>) -> bool {
+    let lost = match (rates.and_then(|rates| rates.input), discounted(rates)) {
+        (Some(input), Some(cached)) if input > 0 => {
+            u128::from(prefix) * u128::from(input - cached) / u128::from(input) + u128::from(tool)
+        }
+        _ => u128::from(tool),
+    };
+    u128::from(saved) > lost
+}
+
+/// What tokens that were not sent would have cost.
+pub fn saved(new: u64, cached: u64, rates: Option<&Rates>) -> Option<Money> {
+    let rates = rates?;
+    let input = rates.input?;
+    let discounted = discounted(Some(rates)).unwrap_or(input);
+    let part = |tokens: u64, rate: u64| Money::from_pico(i128::from(tokens).saturating_mul(i128::from(rate)));
+    Some(part(new, input) + part(cached, discounted))
+}

@@ -1,0 +1,75 @@
+//! What was sent of each conversation: a message keeps the form in which it was sent first, or the provider would not find
+//! it in its cache any more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::sync::Cache;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+/// Messages that are remembered; one is about 100 bytes, and its shorter text where it has one.
+const CAPACITY: u64 = 100_000;
+/// Longer than a conversation pauses.
+const MEMORY: Duration = Duration::from_secs(3600);
+/// As long as providers keep what is not used again (OpenAI: five to ten minutes).
+const PROVIDER_KEEPS: Duration = Duration::from_secs(600);
+
+pub type Hash = [u8; 16];
+
+/// How a message was sent.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// None = as it came.
+    pub message: Option<Arc<RawValue>>,
+    /// Tokens that it is shorter by.
+    pub saved: u64,
+    /// What was left out of it can be asked for.
+    pub recoverable: bool,
+    sent: Instant,
+}
+
+impl Form {
+    pub fn new(message: Option<Arc<RawValue>>, saved: u64, recoverable: bool) -> Self {
+        Self { message, saved, recoverable, sent: Instant::now() }
+    }
+
+    /// Whether the provider may still have it in its cache.
+    pub fn is_fresh(&self) -> bool {
+        self.sent.elapsed() < PROVIDER_KEEPS
+    }
+}
+
+/// See the module.
+pub struct Sent(Cache<Hash, Form>);
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(CAPACITY).time_to_idle(MEMORY).build())
+    }
+}
+
+impl Sent {
+    pub fn find(&self, hash: &Hash) -> Option<Form> {
+        self.0.get(hash)
+    }
+
+    pub fn remember(&self, hash: Hash, form: Form) {
+        self.0.insert(hash, form);
+    }
+}
+
+/// A hash for the messages up to each of them. `scope`: everything before them, and whose they are.
+pub fn chain<'a>(scope: &[u8], messages: impl Iterator<Item = &'a str>) -> Vec<Hash> {
+    let mut hasher = Sha256::new_with_prefix(scope);
+    messages
+        .map(|message| {
+            hasher.update((message.len() as u64).to_le_bytes());
+            hasher.update(message.as_bytes());
+            let whole: [u8; 32] = hasher.clone().finalize().into();
+            let mut short = [0; 16];
+            short.copy_from_slice(&whole[..16]);
+            short
+        })
+        .collect()
+}
