@@ -8,6 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::exchange::{Endpoint, Request};
+use crate::key::encode::Encoder;
+use crate::key::scan::scan;
 
 /// A part of a prompt, as a policy names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,7 +212,7 @@ impl Messages {
 
     /// A message with other texts in some places. Places of one text are given in their order.
     pub fn rewritten(&self, message: usize, texts: &[(&Place, &str)]) -> Option<Box<RawValue>> {
-        let mut changed = self.read.get(message)?.clone();
+        let mut changed = self.raw.get(message)?.get().to_owned();
         let mut at = 0;
         while let Some((first, _)) = texts.get(at) {
             let of_one = texts[at..].iter().take_while(|(place, _)| place.path == first.path).count();
@@ -222,14 +224,19 @@ impl Messages {
                 end = place.range.end;
             }
             text.push_str(whole.get(end..)?);
-            let value = match &first.path {
-                Path::Field(name) => changed.get_mut(name)?,
-                Path::Piece(name, piece) => changed.get_mut(name)?.get_mut(piece)?.get_mut("text")?,
+            let text = Value::from(text).to_string();
+            changed = match &first.path {
+                Path::Field(name) => with_member(&changed, name, |_| Some(text))?,
+                Path::Piece(name, piece) => with_member(&changed, name, |list| {
+                    let mut pieces: Vec<Box<RawValue>> = serde_json::from_str(list).ok()?;
+                    let changed = with_member(pieces.get(*piece)?.get(), "text", |_| Some(text))?;
+                    pieces[*piece] = RawValue::from_string(changed).ok()?;
+                    serde_json::to_string(&pieces).ok()
+                })?,
             };
-            *value = Value::from(text);
             at += of_one;
         }
-        serde_json::value::to_raw_value(&changed).ok()
+        RawValue::from_string(changed).ok()
     }
 
     /// The request with some messages in the place of others.
@@ -261,6 +268,14 @@ impl Messages {
 
 /// Bytes of a last message from which on it is not all question.
 const LONG: usize = 2000;
+
+/// The JSON of an object with another value of one member; everything else stays as it is.
+fn with_member(object: &str, name: &str, change: impl FnOnce(&str) -> Option<String>) -> Option<String> {
+    let fields = scan(object.as_bytes(), &[], &mut Encoder::default()).ok()?;
+    let place = fields.into_iter().find(|field| &*field.name == name)?.value;
+    let value = change(object.get(place.clone())?)?;
+    Some(format!("{}{value}{}", object.get(..place.start)?, object.get(place.end..)?))
+}
 
 fn role(message: &Value) -> Option<&str> {
     message.get("role").and_then(Value::as_str)

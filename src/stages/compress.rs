@@ -99,7 +99,7 @@ impl CompressStage {
         for (at, hash) in hashes.iter().enumerate() {
             let own: Vec<&Place> = places.iter().filter(|place| place.message == at).collect();
             let earlier = self.sent.find(hash);
-            let is_kept = earlier.as_ref().is_some_and(|form| form.message.is_some() || (at < known && is_discounted));
+            let is_kept = earlier.as_ref().is_some_and(|form| form.message.is_some() || form.restored || (at < known && is_discounted));
             let form = match earlier.filter(|_| is_kept) {
                 Some(form) => {
                     if at < known && is_discounted {
@@ -123,7 +123,7 @@ impl CompressStage {
             }
             learn(&mut seen, messages, at, form.message.as_deref());
             // The time of this call counts from now on.
-            forms.push((*hash, Form::new(form.message, form.saved, form.recoverable)));
+            forms.push((*hash, form.again()));
         }
         self.keep_prefix(job, messages, &before, &mut forms, &mut steps, &mut new);
         let is_offered = forms.iter().take(known).any(|(_, form)| form.recoverable);
@@ -131,7 +131,7 @@ impl CompressStage {
         if !whole.is_empty() && !is_offered && !worth::tool_pays(new, prefix, TOOL_TOKENS, job.rates) {
             for (_, form) in forms.iter_mut().filter(|(_, form)| form.recoverable) {
                 new = new.saturating_sub(form.saved);
-                *form = Form::new(None, 0, false);
+                *form = Form::whole();
             }
             steps.retain(|step| step.part != Part::Tools);
             whole.clear();
@@ -166,7 +166,7 @@ impl CompressStage {
         }
         for (_, form) in forms.iter_mut().take(count) {
             *new = new.saturating_sub(form.saved);
-            *form = Form::new(None, 0, false);
+            *form = Form::whole();
         }
         steps.retain(|step| step.part != Part::System);
         job.cx.receipt.update(|facts| {
@@ -204,7 +204,7 @@ impl CompressStage {
         }
         let borrowed: Vec<(&Place, &str)> = texts.iter().map(|(place, text)| (*place, text.as_str())).collect();
         let raw = if borrowed.is_empty() { None } else { messages.rewritten(at, &borrowed) };
-        let Some(raw) = raw else { return (Form::new(None, 0, false), Vec::new()) };
+        let Some(raw) = raw else { return (Form::whole(), Vec::new()) };
         let saved = borrowed.iter().fold(0_u64, |sum, (place, shorter)| {
             let text =
                 messages.text(at, &place.path).and_then(|text| text.get(place.range.clone())).unwrap_or_default();
@@ -337,7 +337,7 @@ fn restore(messages: &Messages, original: &Request, shorter: &mut Shorter, wante
     for at in wanted {
         if let Some((_, form)) = shorter.forms.get_mut(*at) {
             shorter.new = shorter.new.saturating_sub(form.saved);
-            *form = Form::new(None, 0, false);
+            *form = Form { restored: true, ..Form::whole() };
         }
     }
     let changed: Vec<Option<Arc<RawValue>>> = shorter.forms.iter().map(|(_, form)| form.message.clone()).collect();

@@ -238,13 +238,6 @@ def test_what_is_said(values: dict[str, Any], message: str) -> None:
     assert refused(values) == message
 
 
-def test_a_part_that_does_not_exist_yet_is_refused_not_ignored() -> None:
-    said = "a part that this version of farthing does not have yet in the policy: compress\nhint: leave compress out"
-    assert refused({"compress": {}}).startswith(said)
-    with pytest.raises(PolicyError, match="does not have yet"):
-        Policy(**{"compress": None})  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(("name", "values"), NO_CACHES)
 def test_wrong_values_of_the_cache(name: str, values: list[Any]) -> None:
     for value in values:

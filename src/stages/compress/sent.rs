@@ -26,12 +26,24 @@ pub struct Form {
     pub saved: u64,
     /// What was left out of it can be asked for.
     pub recoverable: bool,
+    /// The model has asked for all of it.
+    pub restored: bool,
     sent: Instant,
 }
 
 impl Form {
     pub fn new(message: Option<Arc<RawValue>>, saved: u64, recoverable: bool) -> Self {
-        Self { message, saved, recoverable, sent: Instant::now() }
+        Self { message, saved, recoverable, restored: false, sent: Instant::now() }
+    }
+
+    /// As the caller sent it.
+    pub fn whole() -> Self {
+        Self::new(None, 0, false)
+    }
+
+    /// The same, sent now.
+    pub fn again(self) -> Self {
+        Self { sent: Instant::now(), ..self }
     }
 
     /// Whether the provider may still have it in its cache.

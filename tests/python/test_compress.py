@@ -1,0 +1,722 @@
+"""The same in fewer tokens: which texts are shortened, what the upstream gets, what it costs, and what is never touched."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import openai
+import pytest
+from conftest import Face
+from upstream import Reply, Seen, Upstream, chat, response, with_calls
+
+import farthing
+
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")]
+MODEL = "test-model"
+PRICES = {MODEL: {"input": 10, "output": 20}, "writer": {"input": 1, "output": 2}}
+DISCOUNT = {MODEL: {"input": 10, "output": 20, "cached_input": 1}}
+LONG = "The quick brown fox jumps over the lazy dog beside the river bank. " * 40
+ROWS = [{"id": number, "name": f"item {number}", "price": number * 1.5, "is_sold": False} for number in range(40)]
+RESULT = json.dumps({"rows": ROWS, "note": "all prices in euro"}, indent=2)
+_numbers = itertools.count(1)
+
+
+def halve(request: farthing.CompressRequest) -> str:
+    return request.text[: len(request.text) // 2]
+
+
+def policy(*, models: Any = None, cache: bool = False, **compress: Any) -> dict[str, Any]:
+    compress = {"models": [MODEL], **compress}
+    return {
+        "cache": {"name": f"compress-{next(_numbers)}"} if cache else False,
+        "models": PRICES if models is None else models,
+        "compress": compress,
+    }
+
+
+def system(text: str = LONG) -> dict[str, Any]:
+    return {"role": "system", "content": text}
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def tool(text: str = RESULT, call: str = "call_1") -> list[dict[str, Any]]:
+    asked = {"id": call, "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [asked]},
+        {"role": "tool", "tool_call_id": call, "content": text},
+    ]
+
+
+def sent(upstream: Upstream, at: int = -1) -> list[Any]:
+    messages = upstream.seen[at].json["messages"]
+    assert isinstance(messages, list)
+    return messages
+
+
+def receipt(answer: Any) -> farthing.Receipt:
+    found = farthing.receipt(answer)
+    assert found is not None
+    return found
+
+
+def notes(answer: Any) -> str:
+    return "; ".join(receipt(answer).notes)
+
+
+# ---- which texts ----
+
+
+CONVERSATION = [system(), user(LONG), assistant(LONG), *tool(LONG), user("short"), assistant("ok"), user(LONG)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "shortened"),
+    [
+        (["system"], [0]),
+        (["history"], [1, 2]),
+        (["tools"], [4]),
+        (["documents"], []),
+        (["last_user"], []),
+        (["system", "history", "tools", "documents"], [0, 1, 2, 4]),
+    ],
+)
+def test_only_the_parts_that_the_policy_names(
+    face: Face, upstream: Upstream, parts: list[str], shortened: list[int]
+) -> None:
+    client = face.client(upstream, policy=policy(parts=parts, methods=[halve], keep_turns=1))
+    face.chat(client, messages=CONVERSATION)
+    got = sent(upstream)
+    assert [at for at, message in enumerate(got) if message != CONVERSATION[at]] == shortened
+    for at in shortened:
+        assert got[at] == {**CONVERSATION[at], "content": CONVERSATION[at]["content"][: len(LONG) // 2]}
+
+
+def test_the_last_turns_are_no_history(face: Face, upstream: Upstream) -> None:
+    messages = [user(LONG), assistant(LONG), user(LONG), assistant(LONG), user("and now?")]
+    for turns, shortened in ((1, [0, 1, 2, 3]), (2, [0, 1]), (3, [])):
+        client = face.client(upstream, policy=policy(parts=["history"], methods=[halve], keep_turns=turns))
+        face.chat(client, messages=messages)
+        assert [at for at, message in enumerate(sent(upstream)) if message != messages[at]] == shortened
+
+
+def test_documents_are_what_is_marked(face: Face, upstream: Upstream) -> None:
+    marked = f'Read this.\n<document index="1">{LONG}</document>\n<b>{LONG}</b>'
+    pieces = [{"type": "text", "text": LONG}, {"type": "text", "text": "What does it say?"}]
+    messages = [user(marked), assistant("yes"), user(pieces), assistant("yes"), user(marked)]
+    client = face.client(upstream, policy=policy(parts=["documents"], methods=[halve]))
+    face.chat(client, messages=messages)
+    got = sent(upstream)
+    half = LONG[: len(LONG) // 2]
+    assert got[0]["content"] == f'Read this.\n<document index="1">{half}</document>\n<b>{LONG}</b>'
+    assert got[2]["content"] == [{"type": "text", "text": half}, pieces[1]]
+    assert got[4] == messages[4], "the last message of the user is not touched"
+
+
+def test_of_the_last_message_the_question_stays(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(parts=["last_user"], methods=[halve]))
+    question = "And who jumps over whom?"
+    face.chat(client, messages=[user(f"{LONG}\n\n{question}")])
+    (text,) = (message["content"] for message in sent(upstream))
+    assert text.endswith(question)
+    assert len(text) < len(LONG) * 0.6
+    face.chat(client, messages=[user(f"<documents>{LONG}</documents>{LONG}{question}")])
+    (text,) = (message["content"] for message in sent(upstream))
+    assert text == f"<documents>{LONG[: len(LONG) // 2]}</documents>{LONG}{question}"
+    face.chat(client, messages=[user(LONG)])
+    assert sent(upstream) == [user(LONG)]
+
+
+def test_short_texts_and_other_models_are_left_alone(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(methods=[halve], min_chars=500))
+    for messages, model in (([system("x" * 499), user("hi")], MODEL), ([system(), user("hi")], "other-model")):
+        face.chat(client, model=model, messages=messages)
+        assert sent(upstream) == messages
+    face.chat(client, messages=[system("x y " * 125), user("hi")])
+    assert sent(upstream)[0]["content"] == "x y " * 62 + "x "
+
+
+def test_what_is_not_text_and_what_nobody_knows_survives(face: Face, upstream: Upstream) -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}}
+    text = {"type": "text", "text": LONG, "cache_control": {"type": "ephemeral"}, "z": 1e400 and 12345678901234567890}
+    first = {"x_new": [1.0, {"a": None}], "role": "user", "content": [image, text, image], "name": "ann"}
+    client = face.client(upstream, policy=policy(parts=["history"], methods=[halve], keep_turns=1))
+    face.chat(client, messages=[first, user("hi")])
+    expected = {**first, "content": [image, {**text, "text": LONG[: len(LONG) // 2]}, image]}
+    assert sent(upstream)[0] == expected
+    # In the order in which it came.
+    assert upstream.seen[-1].body.index(b"x_new") < upstream.seen[-1].body.index(b'"role"')
+
+
+def test_responses(face: Face, upstream: Upstream) -> None:
+    upstream.script = lambda seen, number: Reply(body=response("pong", model=MODEL))
+    client = face.client(upstream, policy=policy(methods=[halve], keep_turns=1))
+    half = LONG[: len(LONG) // 2]
+    items: Any = [
+        {"role": "user", "content": [{"type": "input_text", "text": LONG}]},
+        {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": LONG},
+        {"role": "user", "content": LONG},
+    ]
+    face.run(lambda: client.responses.create(model=MODEL, instructions=LONG, input=items))
+    body = upstream.seen[-1].json
+    assert body["instructions"] == half
+    assert body["input"][0]["content"] == [{"type": "input_text", "text": half}]
+    assert body["input"][1] == items[1]
+    assert body["input"][2]["output"] == half
+    assert body["input"][3] == items[3]
+    face.run(lambda: client.responses.create(model=MODEL, instructions=LONG, input="hello"))
+    assert (upstream.seen[-1].json["instructions"], upstream.seen[-1].json["input"]) == (half, "hello")
+    # What the server has is not here.
+    face.run(lambda: client.responses.create(model=MODEL, input=items, previous_response_id="resp_1"))
+    assert upstream.seen[-1].json["input"] == items
+
+
+# ---- what it saves ----
+
+
+def test_the_receipt_and_the_bill_say_what_was_saved(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(methods=[halve]))
+    answer = face.chat(client, messages=[system(), user("hi")])
+    made = receipt(answer).compress
+    assert made is not None
+    (step,) = made.steps
+    assert (step.part, step.method) == ("system", "callable")
+    before, after = (farthing.count_tokens(text, model="gpt-4o").tokens for text in (LONG, LONG[: len(LONG) // 2]))
+    assert (step.before, step.after, made.saved_tokens) == (before, after, before - after)
+    assert made.saved == receipt(answer).saved == Decimal(before - after) * 10 / 10**6
+    bill = client.savings()
+    line = bill.by_stage["compress"]
+    assert (line.calls, line.saved, line.saved_tokens) == (1, made.saved, before - after)
+    assert bill.saved == bill.estimated_saved == made.saved
+    assert bill.saved_tokens == before - after
+
+
+def test_without_a_policy_nothing_is_shortened(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream)
+    answer = face.chat(client, messages=CONVERSATION)
+    assert sent(upstream) == CONVERSATION
+    assert receipt(answer).compress is None
+
+
+def test_answers_to_shorter_prompts_are_kept_apart(face: Face, upstream: Upstream) -> None:
+    made = policy(methods=[halve], cache=True)
+    plain = face.client(upstream, policy={**made, "compress": False})
+    client = face.client(upstream, policy=made)
+    for one in (plain, client, plain, client):
+        face.chat(one, messages=[system(), user("hi")])
+    assert len(upstream.seen) == 2
+    # What a hit saves is the stored answer's, whatever was shortened for it.
+    assert receipt(face.chat(client, messages=[system(), user("hi")])).outcome == "hit"
+
+
+def test_an_error_saves_nothing(face: Face, upstream: Upstream) -> None:
+    upstream.script = lambda seen, number: Reply(400, {"error": {"message": "no"}})
+    client = face.client(upstream, policy=policy(methods=[halve]))
+    with pytest.raises(openai.BadRequestError):
+        face.chat(client, messages=[system(), user("hi")])
+    assert "compress" not in client.savings().by_stage
+
+
+def test_streams(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(methods=[halve]))
+    face.stream(client, messages=[system(), user("hi")])
+    assert len(sent(upstream)[0]["content"]) < len(LONG)
+    assert client.savings().by_stage["compress"].calls == 1
+
+
+# ---- what was sent before ----
+
+
+def test_a_message_keeps_its_form(face: Face, upstream: Upstream) -> None:
+    """Whatever the function would make of it later, or of the question then."""
+    counter = itertools.count(1)
+    client = face.client(
+        upstream, policy=policy(methods=[lambda request: f"{next(counter)} {request.question}"], keep_turns=1)
+    )
+    messages = [system(), user(LONG), assistant("yes"), user("a")]
+    face.chat(client, messages=messages)
+    first = sent(upstream)
+    assert first[:2] == [system("1 a\n"), user("2 a\n")]
+    longer = [*messages, assistant(LONG), user("b")]
+    face.chat(client, messages=longer)
+    assert sent(upstream)[:4] == first
+    assert sent(upstream)[4] == assistant("3 b\n")
+    # Saved again, as it was not sent again.
+    assert client.savings().by_stage["compress"].calls == 2
+
+
+@pytest.mark.parametrize("is_discounted", [False, True])
+def test_what_the_provider_has_in_its_cache_stays(face: Face, upstream: Upstream, is_discounted: bool) -> None:
+    text = LONG * 3
+    client = face.client(
+        upstream,
+        policy=policy(models=DISCOUNT if is_discounted else PRICES, parts=["history"], methods=[halve], keep_turns=1),
+    )
+    messages = [user(text), assistant("yes"), user("a")]
+    face.chat(client, messages=messages[:1])
+    assert sent(upstream) == messages[:1], "the last message is no history"
+    face.chat(client, messages=messages)
+    half = user(text[: len(text) // 2])
+    assert sent(upstream) == ([messages[0]] if is_discounted else [half]) + messages[1:]
+
+
+def test_a_prefix_too_short_for_the_providers_cache_may_change(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(models=DISCOUNT, parts=["history"], methods=[halve], keep_turns=1))
+    face.chat(client, messages=[user(LONG)])
+    face.chat(client, messages=[user(LONG), assistant("yes"), user("a")])
+    assert sent(upstream)[0] == user(LONG[: len(LONG) // 2])
+
+
+def test_a_system_prompt_is_not_made_too_short_to_be_cached(face: Face, upstream: Upstream) -> None:
+    text = LONG * 2  # 1,100 tokens or so: half of it at full price is dearer than all of it at a tenth
+    for models, is_kept in ((DISCOUNT, True), (PRICES, False)):
+        client = face.client(upstream, policy=policy(models=models, parts=["system"], methods=[halve]))
+        answer = face.chat(client, messages=[system(text), user("hi")])
+        assert (sent(upstream)[0] == system(text)) is is_kept
+        assert ("would not cache it" in notes(answer)) is is_kept
+        assert ("compress" in client.savings().by_stage) is not is_kept
+
+
+def test_conversations_of_two_keys_share_nothing(face: Face, upstream: Upstream) -> None:
+    counter = itertools.count(1)
+    made = policy(methods=[lambda request: f"{next(counter)}"])
+    for key, text in (("sk-a", "1"), ("sk-b", "2"), ("sk-a", "1")):
+        face.chat(face.client(upstream, policy=made, api_key=key), messages=[system(), user("hi")])
+        assert sent(upstream)[0] == system(text)
+
+
+# ---- functions ----
+
+
+def test_functions_sync_and_async(face: Face, upstream: Upstream) -> None:
+    async def later(request: farthing.CompressRequest) -> str:
+        await asyncio.sleep(0)
+        return f"{request.part}, {request.model}, {request.question.strip()}"
+
+    for function in (later, lambda request: f"{request.part}, {request.model}, {request.question.strip()}"):
+        client = face.client(upstream, policy=policy(methods=[function]))
+        face.chat(client, messages=[system(), user("what?")])
+        assert sent(upstream)[0] == system(f"system, {MODEL}, what?")
+
+
+def _raises(request: farthing.CompressRequest) -> str:
+    raise RuntimeError("boom")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (_raises, "boom"),
+        (lambda request: 7, "neither a text nor None"),
+        (lambda request: " ", "no text"),
+        (lambda request: None, ""),
+        (lambda request: request.text + " and more", ""),
+        (lambda request: time.sleep(3) or "short", "no answer within"),
+    ],
+)
+def test_a_function_that_fails_leaves_the_text(
+    face: Face, upstream: Upstream, function: Callable[..., Any], said: str
+) -> None:
+    client = face.client(upstream, policy=policy(methods=[function], timeout=0.3))
+    answer = face.chat(client, messages=[system(), user("hi")])
+    assert sent(upstream)[0] == system()
+    assert said in notes(answer)
+    assert answer.choices[0].message.content.startswith("pong")
+
+
+def test_a_function_may_call_the_client(face: Face, upstream: Upstream) -> None:
+    made: dict[str, Any] = {}
+
+    def ask(request: farthing.CompressRequest) -> str:
+        said = made["client"].chat.completions.create(model=MODEL, messages=[user(request.text)])
+        return str(said.choices[0].message.content)
+
+    made["client"] = farthing.OpenAI(
+        base_url=upstream.url, api_key="sk-test", policy=policy(methods=[ask], parts=["system"])
+    )
+    client = face.client(upstream, policy=policy(methods=[ask], parts=["system"]))
+    face.chat(client, messages=[system(), user("hi")])
+    assert sent(upstream)[0]["content"].startswith("pong")
+
+
+# ---- summaries ----
+
+
+class Writer:
+    """An upstream whose model "writer" shortens what it is asked to."""
+
+    def __init__(self, server: Upstream, says: Callable[[str], str]) -> None:
+        self.server = server
+        self.says = says
+        self.reply: Callable[[], Reply | None] = lambda: None
+        server.script = self._script
+
+    def _script(self, seen: Seen, number: int) -> Reply:
+        body = seen.json
+        if body["model"] != "writer":
+            return Reply(body=chat("pong", model=body["model"]))
+        text = body["messages"][-1]["content"].split(">\n", 1)[1].rsplit("\n</", 1)[0]
+        usage = {"prompt_tokens": len(text) // 4, "completion_tokens": len(self.says(text)) // 4, "total_tokens": 0}
+        return self.reply() or Reply(body=chat(self.says(text), model="writer", usage=usage))
+
+    @property
+    def asked(self) -> int:
+        return sum(seen.json["model"] == "writer" for seen in self.server.seen)
+
+
+FACTS = LONG + "It cost 1,250 euro in Berlin; see https://example.com/a and `run_all()`. "
+SUMMARY = "The fox jumps over the dog. It cost 1,250 euro in Berlin; see https://example.com/a and `run_all()`."
+
+
+def summary(**more: Any) -> dict[str, Any]:
+    return policy(methods=["summarise"], parts=["system"], summarise={"model": "writer", **more})
+
+
+def test_a_system_prompt_is_summarised_once(face: Face, upstream: Upstream) -> None:
+    writer = Writer(upstream, lambda text: SUMMARY if text == FACTS else "?")
+    client = face.client(upstream, policy=summary())
+    first = face.chat(client, messages=[system(FACTS), user("a")])
+    second = face.chat(client, messages=[system(FACTS), user("b")])
+    assert writer.asked == 1
+    assert [sent(upstream, at)[0] for at in (1, 2)] == [system(SUMMARY)] * 2
+    assert receipt(first).overhead == Decimal(len(FACTS) // 4 * 1 + len(SUMMARY) // 4 * 2) / 10**6
+    assert receipt(second).overhead == 0
+    bill = client.savings()
+    assert bill.overhead == receipt(first).overhead
+    assert bill.by_stage["compress"].spent == bill.overhead
+    assert bill.saved == 2 * (receipt(second).saved or 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("The fox jumps over the dog. It cost euro in Berlin.", "facts"),
+        (FACTS + FACTS, "not shorter"),
+        ("", "empty"),
+    ],
+)
+def test_a_summary_that_is_worse_is_not_used(face: Face, upstream: Upstream, said: str, why: str) -> None:
+    writer = Writer(upstream, lambda text: said)
+    client = face.client(upstream, policy=summary())
+    answer = face.chat(client, messages=[system(FACTS), user("a")])
+    assert sent(upstream)[0] == system(FACTS)
+    assert why in notes(answer)
+    face.chat(client, messages=[system(FACTS), user("b")])
+    assert writer.asked == 1, "the same text is not asked about again"
+    face.chat(client, messages=[system(FACTS), user("c")])
+    assert "compress" in client.savings().by_stage, "what was in vain is on the bill"
+
+
+def test_a_writer_that_cannot_answer_leaves_the_text(face: Face, upstream: Upstream) -> None:
+    writer = Writer(upstream, lambda text: SUMMARY)
+    writer.reply = lambda: Reply(500, {"error": {"message": "no"}})
+    client = face.client(upstream, policy=summary())
+    answer = face.chat(client, messages=[system(FACTS), user("a")])
+    assert sent(upstream)[0] == system(FACTS)
+    assert "status 500" in notes(answer)
+    # Another time it may answer.
+    writer.reply = lambda: None
+    face.chat(client, messages=[system(FACTS), user("b")])
+    assert sent(upstream)[0] == system(SUMMARY)
+
+
+def test_a_summary_that_cannot_pay_is_not_asked_for(face: Face, upstream: Upstream) -> None:
+    writer = Writer(upstream, lambda text: SUMMARY)
+    dear = {**PRICES, "writer": {"input": 100, "output": 200}}
+    client = face.client(upstream, policy={**summary(uses=5), "models": dear})
+    answer = face.chat(client, messages=[system(FACTS), user("a")])
+    assert writer.asked == 0
+    assert "would cost more than 5 calls save" in notes(answer)
+
+
+def test_what_costs_more_than_it_saves_rests(face: Face, upstream: Upstream) -> None:
+    """Each system prompt comes once: its summary is never paid back."""
+    Writer(upstream, lambda text: text[:-60])
+    client = face.client(upstream, policy=summary(keep=0.1, max_lost=1.0))
+    answers = [face.chat(client, messages=[system(f"{number} {LONG}"), user("a")]) for number in range(25)]
+    assert "off for an hour" in notes(answers[-1])
+    assert "off for an hour" not in notes(answers[10])
+    assert sent(upstream)[0] == system(f"24 {LONG}")
+    assert client.savings().faults == {"compress does not pay": 1}
+
+
+# ---- what was left out can be asked for ----
+
+
+class Agent:
+    """A model that asks for what was left out, so many times."""
+
+    def __init__(self, server: Upstream, times: int = 1, also: Any = ()) -> None:
+        self.server = server
+        self.times = times
+        self.also = also
+        self.takes_tools = True
+        server.script = self._script
+
+    def _script(self, seen: Seen, number: int) -> Reply:
+        body = seen.json
+        offered = [tool["function"]["name"] for tool in body.get("tools", [])]
+        if "farthing_restore" in offered and not self.takes_tools:
+            return Reply(400, {"error": {"message": "no tools"}})
+        if "farthing_restore" not in offered or self.times <= 0:
+            made = chat("done", model=MODEL)
+            return Reply(body=made) if not body.get("stream") else _streamed("done")
+        self.times -= 1
+        marks = [m["content"].rsplit("id=", 1)[1].rstrip("]") for m in body["messages"] if "farthing_restore" in str(m)]
+        calls = [("call_9", "farthing_restore", json.dumps({"id": marks[0]})), *self.also]
+        return Reply(body=with_calls(chat(model=MODEL), calls)) if not body.get("stream") else _streamed("", calls)
+
+
+def _streamed(text: str, calls: Any = ()) -> Reply:
+    from upstream import chat_events
+
+    return Reply(pieces=chat_events(text, usage=True, model=MODEL, calls=calls))
+
+
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+
+
+def agent(face: Face, upstream: Upstream, **more: Any) -> Any:
+    return face.client(upstream, policy=policy(parts=["tools"], methods=[halve], recoverable=True, **more))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_model_gets_what_was_left_out(face: Face, upstream: Upstream, stream: bool) -> None:
+    Agent(upstream)
+    client = agent(face, upstream)
+    messages = [user("look"), *tool(LONG)]
+    if stream:
+        chunks = face.stream(client, messages=messages, tools=TOOLS)
+        said = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert not any(c.choices and c.choices[0].delta.tool_calls for c in chunks)
+    else:
+        answer = face.chat(client, messages=messages, tools=TOOLS)
+        said = answer.choices[0].message.content
+        assert receipt(answer).overhead == Decimal(9 * 10 + 3 * 20) / 10**6
+        assert "asked for 1 whole" in notes(answer)
+    assert said == "done"
+    assert len(upstream.seen) == 2
+    shortened, whole = (sent(upstream, at)[2]["content"] for at in (0, 1))
+    assert whole == LONG
+    assert shortened.startswith(LONG[: len(LONG) // 2] + "\n[shortened; whole: farthing_restore id=")
+    # The application's own tools come first, as they were.
+    assert upstream.seen[0].json["tools"][:-1] == TOOLS
+    # What came back stays in the conversation.
+    face.chat(client, messages=[*messages, assistant("done"), user("and?")], tools=TOOLS)
+    assert sent(upstream)[2]["content"] == LONG
+    assert "compress" not in client.savings().by_stage or client.savings().by_stage["compress"].saved == 0
+
+
+def test_results_that_are_not_asked_for_stay_short(face: Face, upstream: Upstream) -> None:
+    Agent(upstream, times=0)
+    client = agent(face, upstream)
+    answer = face.chat(client, messages=[user("look"), *tool(LONG)], tools=TOOLS)
+    made = receipt(answer).compress
+    assert made is not None and made.saved_tokens > 100
+    assert len(upstream.seen) == 1
+    assert client.savings().overhead == 0
+    # Sent again as it was, and still to be asked for.
+    Agent(upstream, times=1)
+    face.chat(client, messages=[user("look"), *tool(LONG), assistant("done"), user("and?")], tools=TOOLS)
+    assert [sent(upstream, at)[2]["content"] == LONG for at in (0, 1, 2)] == [False, False, True]
+
+
+def test_other_calls_beside_it_are_made_again(face: Face, upstream: Upstream) -> None:
+    """The application would answer its own calls, and nobody this one."""
+    Agent(upstream, also=[("call_8", "look", "{}")])
+    client = agent(face, upstream)
+    answer = face.chat(client, messages=[user("look"), *tool(LONG)], tools=TOOLS)
+    assert answer.choices[0].message.content == "done"
+
+
+def test_calls_of_the_applications_tools_are_its_own(face: Face, upstream: Upstream) -> None:
+    upstream.script = lambda seen, number: Reply(body=with_calls(chat(model=MODEL), [("call_8", "look", "{}")]))
+    answer = face.chat(agent(face, upstream), messages=[user("look"), *tool(LONG)], tools=TOOLS)
+    assert [call.function.name for call in answer.choices[0].message.tool_calls] == ["look"]
+    assert len(upstream.seen) == 1
+
+
+@pytest.mark.parametrize("more", [{"tool_choice": "none"}, {"tool_choice": "required"}, {"n": 2}])
+def test_where_the_tool_cannot_be_offered_nothing_is_left_out(
+    face: Face, upstream: Upstream, more: dict[str, Any]
+) -> None:
+    face.chat(agent(face, upstream), messages=[user("look"), *tool(LONG)], tools=TOOLS, **more)
+    assert sent(upstream)[2]["content"] == LONG
+    assert upstream.seen[-1].json["tools"] == TOOLS
+
+
+def test_a_server_without_tools_gets_the_whole_result(face: Face, upstream: Upstream) -> None:
+    Agent(upstream).takes_tools = False
+    answer = face.chat(agent(face, upstream), messages=[user("look"), *tool(LONG)])
+    assert answer.choices[0].message.content == "done"
+    assert sent(upstream)[2]["content"] == LONG
+    assert "tools" not in upstream.seen[-1].json
+    assert "asked without" in notes(answer)
+
+
+def test_a_model_that_asks_without_end_is_heard(face: Face, upstream: Upstream) -> None:
+    Agent(upstream, times=100)
+    messages = [user("look"), *tool(LONG, "call_1"), *tool(LONG[10:], "call_2")]
+    answer = face.chat(agent(face, upstream), messages=messages, tools=TOOLS)
+    assert answer.choices[0].message.content == "done"
+    assert len(upstream.seen) == 3
+    assert [sent(upstream)[at]["content"] for at in (2, 4)] == [LONG, LONG[10:]]
+
+
+# ---- with other stages ----
+
+
+def test_savings_of_rejected_drafts_are_none(face: Face, upstream: Upstream) -> None:
+    def script(seen: Seen, number: int) -> Reply:
+        model = seen.json["model"]
+        return Reply(body=chat("" if model == "small" else "pong", model=model))
+
+    upstream.script = script
+    prices = {name: {"input": 10, "output": 20} for name in ("small", "large")}
+    made = {
+        **policy(models=prices, methods=[halve]),
+        "escalate": {"models": [MODEL], "ladder": ["small", "large"], "thresholds": [0.5]},
+    }
+    client = face.client(upstream, policy=made)
+    answer = face.chat(client, messages=[system(), user("hi")])
+    assert [len(sent(upstream, at)[0]["content"]) for at in (0, 1)] == [len(LONG) // 2] * 2
+    bill = client.savings()
+    assert bill.by_stage["compress"].calls == 1
+    made_of = receipt(answer).compress
+    assert made_of is not None and bill.by_stage["compress"].saved == made_of.saved
+
+
+# ---- another order ----
+
+
+def test_what_another_order_would_gain_is_said(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(parts=["tools"]))
+    rules = "\n\n".join(LONG.replace("fox", f"fox {number}") for number in range(4))
+    first = face.chat(client, messages=[system(f"It is 10:01.\n\n{rules}"), user("a")])
+    second = face.chat(client, messages=[system(f"It is 10:02.\n\n{rules}"), user("b")])
+    made = [receipt(answer).compress for answer in (first, second)]
+    assert made[0] is not None and made[0].reordered_tokens == 0
+    assert made[1] is not None and made[1].reordered_tokens > 1024
+    bill = client.savings()
+    assert bill.reordered_tokens == made[1].reordered_tokens
+    assert "could be cached" in str(bill)
+    assert sent(upstream) == [system(f"It is 10:02.\n\n{rules}"), user("b")], "it is only counted"
+
+
+# ---- many at once ----
+
+
+def test_many_calls_at_once(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(methods=[halve]))
+    create = client.chat.completions.create
+
+    def call(number: int) -> Callable[[], Any]:
+        arguments: Any = {"model": MODEL, "messages": [system(f"{number} {LONG}"), user(str(number))]}
+        if not face.is_async:
+            return lambda: create(**arguments)
+
+        async def later() -> Any:
+            return await create(**arguments)
+
+        return later
+
+    answers = face.together(*(call(number) for number in range(12)))
+    assert all(receipt(answer).compress for answer in answers)
+    texts = sorted(seen.json["messages"][0]["content"] for seen in upstream.seen)
+    assert texts == sorted((whole := f"{number} {LONG}")[: len(whole) // 2] for number in range(12))
+
+
+def test_a_caller_that_leaves_stops_the_summary(upstream: Upstream) -> None:
+    gate = threading.Event()
+    writer = Writer(upstream, lambda text: SUMMARY)
+
+    def wait() -> None:
+        gate.wait(20)
+
+    writer.reply = wait  # type: ignore[assignment]
+
+    async def main() -> None:
+        client = farthing.AsyncOpenAI(base_url=upstream.url, api_key="sk-test", policy=summary())
+        task = asyncio.create_task(
+            client.chat.completions.create(model=MODEL, messages=[system(FACTS), user("a")])  # type: ignore[list-item]
+        )
+        while not writer.asked:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set()
+        writer.reply = lambda: None
+        answer = await client.chat.completions.create(
+            model=MODEL,
+            messages=[system(FACTS), user("b")],  # type: ignore[list-item]
+        )
+        assert answer.choices[0].message.content.startswith("pong")
+
+    asyncio.run(main())
+    assert sent(upstream)[0] == system(SUMMARY)
+
+
+# ---- the policy ----
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({}, "missing key in the policy: compress.models"),
+    ({"models": []}, "compress.models is empty"),
+    ({"models": ["m"], "methods": []}, "compress.methods is empty"),
+    ({"models": ["m"], "methods": ["gzip"]}, "compress.methods must be one of structural, extractive, summarise"),
+    ({"models": ["m"], "methods": ["structural", "structural"]}, "compress.methods names one twice"),
+    ({"models": ["m"], "parts": ["all"]}, "compress.parts must be one of system, history, tools, documents, last_user"),
+    ({"models": ["m"], "parts": 7}, "compress.parts must be a list of"),
+    ({"models": ["m"], "min_chars": 0}, "compress.min_chars must be a whole number from 1"),
+    ({"models": ["m"], "keep": 1}, "compress.keep must be more than 0 and less than 1"),
+    ({"models": ["m"], "keep_turns": 0}, "compress.keep_turns must be a whole number from 1"),
+    ({"models": ["m"], "methods": ["summarise"]}, "missing key in the policy: compress.summarise"),
+    ({"models": ["m"], "summarise": {"model": "w"}}, "compress.summarise is not among the methods"),
+    ({"models": ["m"], "methods": ["summarise"], "summarise": {}}, "missing key in the policy: compress.summarise.model"),
+    ({"models": ["m"], "recoverable": 1}, "compress.recoverable must be true or false"),
+    ({"models": ["m"], "ratio": 2}, "unknown key in the policy: compress.ratio"),
+]
+
+
+@pytest.mark.parametrize(("compress", "said"), WRONG)
+def test_a_wrong_policy_is_refused(compress: dict[str, Any], said: str) -> None:
+    with pytest.raises(farthing.PolicyError) as error:
+        farthing.Policy.from_dict({"compress": compress})
+    assert said in str(error.value).replace(" in the policy", " in the policy", 1)
+
+
+def test_the_policy_survives_pickle_and_toml(tmp_path: Any) -> None:
+    import pickle
+
+    made = farthing.Policy(
+        compress=farthing.Compress(
+            models="m", methods=("structural", "summarise"), summarise=farthing.Summarise(model="w", uses=3)
+        )
+    )
+    assert pickle.loads(pickle.dumps(made)) == made
+    path = tmp_path / "farthing.toml"
+    path.write_text(
+        '[compress]\nmodels = ["m"]\nmethods = ["structural", "summarise"]\nsummarise = { model = "w", uses = 3 }\n'
+    )
+    assert farthing.Policy.from_toml(path) == made
+    assert farthing.Policy.from_dict({"compress": False}) == farthing.Policy()
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    yield
