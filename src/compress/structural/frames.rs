@@ -71,7 +71,7 @@ pub fn run(lines: &[&str]) -> Option<Run> {
         last = next.lines;
         count += 1;
     }
-    Some(Run { lines: end, middle: (count >= LEAST).then_some((first.lines, last, count - 2)) })
+    Some(Run { lines: end, middle: (count >= LEAST).then(|| (first.lines, last, count - 2)) })
 }
 
 fn frame(lines: &[&str]) -> Option<Frame> {

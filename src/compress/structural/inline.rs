@@ -95,11 +95,9 @@ pub fn write(line: &str, quote: &mut Quote, is_drawn: bool, out: &mut String) {
     out.push_str(line.get(copied..).unwrap_or_default());
 }
 
-/// Where its blanks at the end begin. In lines with tabs between cells, the last cells may be empty.
+/// Where its blanks at the end begin. Not tabs: the last cells may be empty.
 fn trimmed(line: &str) -> usize {
-    let all = line.trim_end_matches([' ', '\t', '\r', '\u{A0}']);
-    let cells = all.trim_start().contains('\t');
-    if cells { line.trim_end_matches([' ', '\r', '\u{A0}']).len() } else { all.len() }
+    line.trim_end_matches([' ', '\r', '\u{A0}']).len()
 }
 
 /// Behind the code that begins here; to the end of the line if it does not end in it.

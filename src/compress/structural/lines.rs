@@ -82,7 +82,8 @@ fn one(line: &str, fence: &mut Option<(u8, usize)>) -> Kind {
         return Kind::Fenced;
     }
     if let Some((mark, count)) = ticks
-        && !(mark == b'`' && trimmed.bytes().skip(count).any(|byte| byte == b'`'))
+        // Inline code, and the marks that Python sets below a line of a stack trace.
+        && !trimmed.bytes().skip(count).any(|byte| byte == if mark == b'`' { b'`' } else { b'^' })
     {
         *fence = Some((mark, count));
         return Kind::Fenced;

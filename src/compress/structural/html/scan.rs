@@ -47,26 +47,24 @@ impl<'a> Scanner<'a> {
         let bytes = rest.as_bytes();
         match bytes.get(1)? {
             _ if self.lacks_end => None,
+            b'!' if rest.starts_with("<!--") => {
+                let end = if self.lacks_comment_end { None } else { rest.get(4..)?.find("-->") };
+                self.lacks_comment_end = end.is_none();
+                self.at += end.map_or(4, |end| 4 + end + 3);
+                Some(Token::Dropped)
+            }
             b'!' | b'?' => {
-                if !self.lacks_comment_end && rest.starts_with("<!--") {
-                    if let Some(end) = rest.get(4..)?.find("-->") {
-                        self.at += 4 + end + 3;
-                        return Some(Token::Dropped);
-                    }
-                    self.lacks_comment_end = true;
-                }
-                self.end(rest.find('>'))?;
+                self.end(plain_end(bytes))?;
                 Some(Token::Dropped)
             }
             b'/' if bytes.get(2)?.is_ascii_alphabetic() => {
                 let name = name(rest.get(2..)?);
-                self.end(rest.find('>'))?;
+                self.end(plain_end(bytes))?;
                 Some(Token::Close(name))
             }
             byte if byte.is_ascii_alphabetic() => {
                 let name = name(rest.get(1..)?);
-                let end = tag_end(bytes, 1 + name.len()).or_else(|| rest.find('>'));
-                let length = self.end(end)?;
+                let length = self.end(tag_end(bytes, 1 + name.len()))?;
                 let attributes = rest.get(1 + name.len()..length - 1)?;
                 let dropped = DROPPED.iter().position(|dropped| name.eq_ignore_ascii_case(dropped));
                 if dropped.is_some_and(|index| !attributes.ends_with('/') && self.drop(index)) {
@@ -79,11 +77,11 @@ impl<'a> Scanner<'a> {
     }
 
     /// Behind the ">".
-    fn end(&mut self, end: Option<usize>) -> Option<usize> {
-        self.lacks_end = end.is_none();
-        let length = end? + 1;
-        self.at += length;
-        Some(length)
+    fn end(&mut self, end: End) -> Option<usize> {
+        self.lacks_end = end == End::Missing;
+        let End::At(end) = end else { return None };
+        self.at += end + 1;
+        Some(end + 1)
     }
 
     /// To the end of an element that is not shown; false: it has none, and only its tag is left out.
@@ -138,15 +136,36 @@ fn name(text: &str) -> &str {
     text.get(..end.unwrap_or(text.len())).unwrap_or_default()
 }
 
-/// Where the tag's ">" is. One between quotation marks, which come behind "=", does not end it.
-fn tag_end(bytes: &[u8], from: usize) -> Option<usize> {
+/// Where a tag ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    At(usize),
+    /// Another tag begins before: this one is text.
+    Broken,
+    /// Nor does any other.
+    Missing,
+}
+
+fn plain_end(bytes: &[u8]) -> End {
+    match bytes.iter().skip(1).position(|byte| matches!(byte, b'>' | b'<')) {
+        Some(offset) if bytes.get(1 + offset) == Some(&b'>') => End::At(1 + offset),
+        Some(_) => End::Broken,
+        None => End::Missing,
+    }
+}
+
+/// One between quotation marks, which come behind "=", does not end it.
+fn tag_end(bytes: &[u8], from: usize) -> End {
     let mut at = from;
     let mut is_value = false;
-    loop {
-        match bytes.get(at)? {
-            b'>' => return Some(at),
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'>' => return End::At(at),
+            b'<' => return End::Broken,
             mark @ (b'"' | b'\'') if is_value => {
-                at += 1 + bytes.get(at + 1..)?.iter().position(|byte| byte == mark)?;
+                let rest = bytes.get(at + 1..).unwrap_or_default();
+                let Some(length) = rest.iter().position(|byte| byte == mark) else { return plain_end(bytes) };
+                at += 1 + length;
                 is_value = false;
             }
             b'=' => is_value = true,
@@ -155,6 +174,7 @@ fn tag_end(bytes: &[u8], from: usize) -> Option<usize> {
         }
         at += 1;
     }
+    plain_end(bytes)
 }
 
 impl<'a> Tag<'a> {
