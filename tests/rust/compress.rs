@@ -1,0 +1,4 @@
+//! Shorter texts say the same.
+
+#[path = "compress/structural.rs"]
+mod structural;
