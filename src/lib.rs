@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod budget;
+pub mod compress;
 pub mod config;
 pub mod context;
 pub mod effects;
