@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::facts::lost;
+use super::facts::{facts, lost};
 use crate::escalate::extract::after_thinking;
 
 const INSTRUCTION: &str = "You shorten texts that another model will read in place of the original. Keep every fact: all \
@@ -48,9 +48,10 @@ pub fn read(original: &str, answer: &str, finish: Option<&str>, most_lost: f64, 
     if text.len() >= original.len() {
         return Err("the summary is not shorter".to_owned());
     }
-    let lost = lost(original, text);
-    if lost.share() > most_lost {
-        return Err(format!("the summary lost {} of {} facts", lost.count(), lost.total));
+    let (lost, all) = (lost(original, text).count(), facts(original).count());
+    #[expect(clippy::cast_precision_loss)]
+    if lost as f64 > most_lost * all as f64 {
+        return Err(format!("the summary lost {lost} of {all} facts"));
     }
     Ok(text.to_owned())
 }

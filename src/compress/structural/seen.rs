@@ -23,6 +23,16 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Remembers the paragraphs of a text, as it is sent.
+    pub fn learn(&mut self, text: &str) {
+        self.compress(text);
+    }
+
+    /// As [`Self::compress`], of a text that may still be sent otherwise: nothing of it is remembered.
+    pub fn shorten(&self, text: &str) -> Option<String> {
+        self.clone().compress(text)
+    }
+
     /// The text with references for what stood in an earlier one, or further above; None: there is nothing of the kind.
     /// Either way its paragraphs are remembered.
     pub fn compress(&mut self, text: &str) -> Option<String> {

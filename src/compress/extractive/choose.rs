@@ -1,0 +1,241 @@
+//! Which units are kept under a budget.
+//!
+//! Greedily by their worth, less what they repeat of what is kept already (maximal marginal relevance: Carbonell & Goldstein
+//! 1998, "The use of MMR, diversity-based reranking for reordering documents and producing summaries"). A unit is compared
+//! not with each kept one but with all their word triples at once, in a table of fixed size, so that a million units take no
+//! longer than their sorting. What a unit is worth is `score.rs`.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use super::score::Scores;
+use super::units::Units;
+use super::words::{Hash, Table, Term, Terms};
+
+/// What a unit loses that says nothing new.
+const REPEATED: f32 = 0.5;
+/// Parts of a text of each of which something is kept when the question asks for no part.
+const PARTS: usize = 12;
+/// What a unit loses then whose part is kept as much as others may be.
+const CROWDED: f32 = 0.5;
+/// A unit goes back into the queue at most so often.
+const MOST_RETURNS: u8 = 3;
+/// After so many that do not fit, one after the other, the rest would only be crumbs.
+const MOST_MISFITS: usize = 24;
+
+pub struct Costs<'a> {
+    pub tokens: &'a [u64],
+    /// Of what stands for a gap; 0 where gaps are not marked each.
+    pub mark: u64,
+    /// Of what is there before anything is kept.
+    pub base: u64,
+}
+
+/// What is kept, and in which order it was chosen.
+pub struct Kept {
+    is_kept: Vec<bool>,
+    order: Vec<usize>,
+    mark: u64,
+    rounds: u32,
+}
+
+impl Kept {
+    pub fn has(&self, unit: usize) -> bool {
+        self.is_kept.get(unit).copied().unwrap_or(false)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Leaves out what was chosen last until it has so many tokens less, each time it is asked for more than that.
+    pub fn shorten(&mut self, units: &Units, tokens: &[u64], over: u64) {
+        let wanted = over.max(1_u64 << self.rounds.min(40));
+        self.rounds += 1;
+        let mut less = 0;
+        while less < wanted
+            && let Some(last) = self.order.pop()
+        {
+            less += tokens.get(last).copied().unwrap_or(0).max(1);
+        }
+        self.is_kept.fill(false);
+        for unit in std::mem::take(&mut self.order) {
+            self.order.push(unit);
+            let mut next = Some(unit);
+            while let Some(unit) = next.filter(|unit| !self.has(*unit)) {
+                self.set(unit, true);
+                next = units.head(unit);
+            }
+        }
+        self.fill(units, tokens);
+    }
+
+    fn set(&mut self, unit: usize, is_kept: bool) {
+        if let Some(place) = self.is_kept.get_mut(unit) {
+            *place = is_kept;
+        }
+    }
+
+    /// A gap that has no more tokens than its mark is kept instead.
+    fn fill(&mut self, units: &Units, tokens: &[u64]) {
+        let mut start = 0;
+        while start < self.is_kept.len() {
+            if self.has(start) {
+                start += 1;
+                continue;
+            }
+            let mut end = start;
+            let mut sum = 0_u64;
+            while end < self.is_kept.len() && !self.has(end) {
+                sum = sum.saturating_add(tokens.get(end).copied().unwrap_or(0));
+                end += 1;
+            }
+            if sum <= self.mark && !self.order.is_empty() {
+                for unit in start..end {
+                    let is_led = units.head(unit).is_none_or(|head| self.has(head));
+                    self.set(unit, is_led);
+                }
+            }
+            start = end;
+        }
+    }
+
+    /// Keeps a unit and its heads; returns what was kept by that and how the tokens grow.
+    fn keep(&mut self, units: &Units, costs: &Costs, unit: usize, new: &mut Vec<usize>) -> i128 {
+        new.clear();
+        let mut next = Some(unit);
+        while let Some(unit) = next.filter(|unit| !self.has(*unit)) {
+            new.push(unit);
+            next = units.head(unit);
+        }
+        new.reverse();
+        let mut cost = 0;
+        for unit in new.iter().copied() {
+            let left = unit > 0 && !self.has(unit - 1);
+            let right = unit + 1 < self.is_kept.len() && !self.has(unit + 1);
+            let gaps = i128::from(left) + i128::from(right) - 1;
+            cost += i128::from(costs.tokens.get(unit).copied().unwrap_or(0)) + gaps * i128::from(costs.mark);
+            self.set(unit, true);
+        }
+        cost
+    }
+}
+
+struct Candidate {
+    value: f32,
+    unit: usize,
+    returns: u8,
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Candidate {}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Candidate {
+    /// Of equal ones the first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.value.total_cmp(&other.value).then(other.unit.cmp(&self.unit))
+    }
+}
+
+pub fn choose(units: &Units, terms: &Terms, scores: &Scores, costs: &Costs, budget: u64) -> Kept {
+    let mut kept = Kept { is_kept: vec![false; units.len()], order: Vec::new(), mark: costs.mark, rounds: 0 };
+    let mut said = Table::new(terms.count());
+    let parts = Parts::new(costs.tokens, budget, scores.is_general);
+    let mut crowd = vec![0_u64; PARTS];
+    let candidate = |(unit, value): (usize, &f32)| Candidate { value: *value, unit, returns: 0 };
+    let first = scores.values.iter().enumerate().map(candidate).filter(|candidate| !units.is_head(candidate.unit));
+    let mut queue: BinaryHeap<Candidate> = first.collect();
+    let mut left = i128::from(budget) - i128::from(costs.base);
+    let mut misfits = 0;
+    let mut new = Vec::new();
+    while let Some(mut best) = queue.pop() {
+        let unit = best.unit;
+        if best.returns < MOST_RETURNS {
+            let worth = scores.values.get(unit).copied().unwrap_or(0.0);
+            let value = worth - REPEATED * repeated(terms.of(unit), &said) - parts.crowded(unit, &crowd);
+            if value < best.value && queue.peek().is_some_and(|next| value < next.value) {
+                best.value = value;
+                best.returns += 1;
+                queue.push(best);
+                continue;
+            }
+        }
+        let cost = kept.keep(units, costs, unit, &mut new);
+        if cost > left {
+            new.iter().for_each(|unit| kept.set(*unit, false));
+            misfits += 1;
+            if misfits > MOST_MISFITS {
+                break;
+            }
+            continue;
+        }
+        misfits = 0;
+        left -= cost;
+        kept.order.push(unit);
+        triples(terms.of(unit), |triple| said.set(triple, 1));
+        parts.add(unit, costs.tokens, &mut crowd);
+    }
+    kept.fill(units, costs.tokens);
+    kept
+}
+
+/// The share of a unit's word triples that what is kept has too.
+fn repeated(terms: &[Term], said: &Table) -> f32 {
+    let (mut all, mut known) = (0, 0);
+    triples(terms, |triple| {
+        all += 1;
+        known += said.get(triple);
+    });
+    if all == 0 { 0.0 } else { known as f32 / all as f32 }
+}
+
+/// Three words in a row; all of them where there are fewer.
+fn triples(terms: &[Term], mut found: impl FnMut(Term)) {
+    for triple in terms.windows(terms.len().clamp(1, 3)) {
+        let mut hash = Hash::default();
+        triple.iter().for_each(|term| hash.add(*term));
+        found(hash.get());
+    }
+}
+
+/// Which part of the text a unit is in, for questions that ask for no part.
+struct Parts {
+    of_unit: Vec<u8>,
+    share: f32,
+}
+
+impl Parts {
+    fn new(tokens: &[u64], budget: u64, is_needed: bool) -> Self {
+        let total = tokens.iter().map(|tokens| u128::from(*tokens)).sum::<u128>().max(1);
+        let mut before = 0_u128;
+        let part = |tokens: &u64| {
+            let part = before * PARTS as u128 / total;
+            before += u128::from(*tokens);
+            part as u8
+        };
+        let of_unit = if is_needed { tokens.iter().map(part).collect() } else { Vec::new() };
+        Self { of_unit, share: (budget as f32 / PARTS as f32).max(1.0) }
+    }
+
+    fn crowded(&self, unit: usize, crowd: &[u64]) -> f32 {
+        let part = self.of_unit.get(unit).and_then(|part| crowd.get(usize::from(*part)));
+        part.map_or(0.0, |tokens| CROWDED * (*tokens as f32 / self.share))
+    }
+
+    fn add(&self, unit: usize, tokens: &[u64], crowd: &mut [u64]) {
+        if let Some(place) = self.of_unit.get(unit).and_then(|part| crowd.get_mut(usize::from(*part))) {
+            *place = place.saturating_add(tokens.get(unit).copied().unwrap_or(0));
+        }
+    }
+}
