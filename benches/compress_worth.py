@@ -93,7 +93,14 @@ class Loopback:
             "prompt_tokens_details": {"cached_tokens": cached},
         }
         choice = {"index": 0, "message": {"role": "assistant", "content": "."}, "finish_reason": "stop"}
-        return {"id": "1", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage}
+        return {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": model,
+            "choices": [choice],
+            "usage": usage,
+        }
 
 
 # ---- what it is compared with: as many tokens of each text, chosen otherwise ----
@@ -177,7 +184,9 @@ def replay(runs: list[list[dict[str, Any]]], way: Way, model: str, rates: tuple[
     upstream = Loopback()
     usd = [rate / 1e6 for rate in rates]
     price = ModelPrice(usd[0], usd[1], cached_input=usd[2])
-    compress = None if way.compress is None else Compress(models=[model], parts=["tools"], min_chars=chars, **way.compress)
+    compress = (
+        None if way.compress is None else Compress(models=[model], parts=["tools"], min_chars=chars, **way.compress)
+    )
     policy = Policy(cache=None, models={model: price}, compress=compress)
     client = farthing.OpenAI(base_url=upstream.url, api_key=f"none-{next(_numbers)}", policy=policy)
     needed = kept = before = after = 0
@@ -191,7 +200,9 @@ def replay(runs: list[list[dict[str, Any]]], way: Way, model: str, rates: tuple[
             for call in message.get("tool_calls") or ():
                 for value in set(values(json.loads(call["function"]["arguments"]))):
                     # What the user said is not the results' to keep.
-                    others = (m["content"] or "" for i, m in enumerate(run[:at]) if i not in old and m["role"] != "system")
+                    others = (
+                        m["content"] or "" for i, m in enumerate(run[:at]) if i not in old and m["role"] != "system"
+                    )
                     if any(value in text for text in others):
                         continue
                     if any(value in text for text in old.values()):

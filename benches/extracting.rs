@@ -20,7 +20,9 @@ const WORDS: &str = "the of and to in that is was for it with as his on be at by
 
 fn main() {
     let question = "What did the group decide about the battery and the price of the remote control?";
-    for (name, make) in [("prose", prose as fn(usize) -> String), ("transcript", transcript), ("short lines", lines), ("json", json)] {
+    for (name, make) in
+        [("prose", prose as fn(usize) -> String), ("transcript", transcript), ("short lines", lines), ("json", json)]
+    {
         for (size, rounds) in [(40_000, 40), (2_000_000, 8)] {
             let text = make(size);
             for (asked, question) in [("asked", question), ("general", "Summarise this.")] {
@@ -34,7 +36,11 @@ fn main() {
                         black_box(extract(black_box(&text), question, tokens / factor, &count));
                         least = least.min(start.elapsed().as_secs_f64());
                     }
-                    shares.push(format!("to 1/{factor}: {:.2} ms = {:.1} MB/s", least * 1e3, text.len() as f64 / least / 1e6));
+                    shares.push(format!(
+                        "to 1/{factor}: {:.2} ms = {:.1} MB/s",
+                        least * 1e3,
+                        text.len() as f64 / least / 1e6
+                    ));
                 }
                 println!("{name:>11}, {:>7} bytes, {tokens:>6} tokens, {asked:>7}  {}", text.len(), shares.join("   "));
             }
@@ -108,7 +114,11 @@ fn json(size: usize) -> String {
     let mut length = 0;
     while length < size {
         let name = words[dice.roll(words.len())];
-        let row = format!(r#"{{"id": {}, "name": "{name}", "note": "{}"}}"#, dice.roll(1_000_000), sentence(&mut dice, &words));
+        let row = format!(
+            r#"{{"id": {}, "name": "{name}", "note": "{}"}}"#,
+            dice.roll(1_000_000),
+            sentence(&mut dice, &words)
+        );
         length += row.len() + 2;
         rows.push(row);
     }

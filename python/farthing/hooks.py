@@ -27,7 +27,17 @@ from .call_options import packs
 from .exceptions import FarthingWarning
 from .hook_threads import OwnLoop, Refused, Threads
 
-__all__ = ["CompressRequest", "Draft", "RouteRequest", "call", "cancel", "core_name", "function_of", "is_inside", "number_of"]
+__all__ = [
+    "CompressRequest",
+    "Draft",
+    "RouteRequest",
+    "call",
+    "cancel",
+    "core_name",
+    "function_of",
+    "is_inside",
+    "number_of",
+]
 
 _LONGEST_SHOWN = 200
 """Characters of a returned value in a message."""

@@ -213,7 +213,9 @@ class Savings:
         return f"{told} [{100 * low:.1f}, {100 * high:.1f}], {self.shadowed:,} compared"
 
     def _order(self) -> str:
-        return f"{self.reordered_tokens:,} prompt tokens more could be cached: what comes again stands behind what changes"
+        return (
+            f"{self.reordered_tokens:,} prompt tokens more could be cached: what comes again stands behind what changes"
+        )
 
     def _packs(self) -> str:
         told = f"{self.packed:,} answers came in shared requests"

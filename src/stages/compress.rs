@@ -99,7 +99,9 @@ impl CompressStage {
         for (at, hash) in hashes.iter().enumerate() {
             let own: Vec<&Place> = places.iter().filter(|place| place.message == at).collect();
             let earlier = self.sent.find(hash);
-            let is_kept = earlier.as_ref().is_some_and(|form| form.message.is_some() || form.restored || (at < known && is_discounted));
+            let is_kept = earlier
+                .as_ref()
+                .is_some_and(|form| form.message.is_some() || form.restored || (at < known && is_discounted));
             let form = match earlier.filter(|_| is_kept) {
                 Some(form) => {
                     if at < known && is_discounted {
@@ -337,7 +339,7 @@ fn restore(messages: &Messages, original: &Request, shorter: &mut Shorter, wante
     for at in wanted {
         if let Some((_, form)) = shorter.forms.get_mut(*at) {
             shorter.new = shorter.new.saturating_sub(form.saved);
-            *form = Form { restored: true, ..Form::whole() };
+            *form = Form::restored();
         }
     }
     let changed: Vec<Option<Arc<RawValue>>> = shorter.forms.iter().map(|(_, form)| form.message.clone()).collect();

@@ -7,7 +7,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -35,7 +35,8 @@ def halve(request: farthing.CompressRequest) -> str:
 def policy(*, models: Any = None, cache: bool = False, **compress: Any) -> dict[str, Any]:
     compress = {"models": [MODEL], **compress}
     return {
-        "cache": {"name": f"compress-{next(_numbers)}"} if cache else False,
+        # Equal policies share what was sent.
+        "cache": {"name": f"compress-{next(_numbers)}", "mode": "on" if cache else "off"},
         "models": PRICES if models is None else models,
         "compress": compress,
     }
@@ -185,6 +186,44 @@ def test_responses(face: Face, upstream: Upstream) -> None:
     assert upstream.seen[-1].json["input"] == items
 
 
+# ---- how ----
+
+
+def test_structural_is_the_same_in_fewer_tokens(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(parts=["tools"]))
+    page = f"<html><head><title>Fares</title><script>x()</script></head><body><p>{LONG}</p></body></html>"
+    log = "\n".join(["boot   "] + ["retrying in 5 s"] * 60 + ["done"]) + "\n" + LONG
+    code = "```python\n" + "def f(x):\n    return  x\n" * 40 + "```"
+    answer = face.chat(
+        client, messages=[user("a"), *tool(RESULT), *tool(page), *tool(log), *tool(code), *tool(LONG), *tool(LONG)]
+    )
+    table, text, lines, kept, once, again = (m["content"] for m in sent(upstream) if m["role"] == "tool")
+    assert len(table) < len(RESULT) / 3
+    read = json.loads(table)
+    rows = [dict(zip(read["rows"]["columns"], row, strict=True)) for row in read["rows"]["rows"]]
+    assert {**read, "rows": rows} == json.loads(RESULT)
+    assert "Fares" in text and LONG.strip() in text and "<p>" not in text and "x()" not in text
+    assert lines.count("retrying") == 1 and "60" in lines and "boot\n" in lines and lines.endswith("bank.")
+    assert kept == code
+    assert once.strip() == LONG.strip() and len(again) < 100 and "same as above" in again
+    made = receipt(answer).compress
+    assert made is not None and {step.method for step in made.steps} == {"structural"}
+
+
+def test_extractive_keeps_what_answers_the_question(face: Face, upstream: Upstream) -> None:
+    filler = [f"Room {number} was painted in {1900 + number} and has {number % 7} windows." for number in range(80)]
+    filler.insert(57, "The director's parrot is called Bartholomew, and it does not bite.")
+    text = " ".join(filler)
+    client = face.client(upstream, policy=policy(methods=["extractive"], keep=0.2, parts=["tools", "system"]))
+    face.chat(client, messages=[system(text), user("What is the name of the director's parrot?"), *tool(text)])
+    got = sent(upstream)
+    assert got[0] == system(text), "what tells a model how to go about it is no passage"
+    assert "parrot is called Bartholomew, and it does not bite." in got[3]["content"]
+    assert "[…]" in got[3]["content"]
+    tokens = [farthing.count_tokens(one, model="gpt-4o").tokens for one in (text, got[3]["content"])]
+    assert tokens[1] <= 0.2 * tokens[0]
+
+
 # ---- what it saves ----
 
 
@@ -218,7 +257,7 @@ def test_answers_to_shorter_prompts_are_kept_apart(face: Face, upstream: Upstrea
     client = face.client(upstream, policy=made)
     for one in (plain, client, plain, client):
         face.chat(one, messages=[system(), user("hi")])
-    assert len(upstream.seen) == 2
+    assert len(upstream.seen) == 2, "and one of them is longer"
     # What a hit saves is the stored answer's, whatever was shortened for it.
     assert receipt(face.chat(client, messages=[system(), user("hi")])).outcome == "hit"
 
@@ -687,7 +726,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"models": ["m"], "keep_turns": 0}, "compress.keep_turns must be a whole number from 1"),
     ({"models": ["m"], "methods": ["summarise"]}, "missing key in the policy: compress.summarise"),
     ({"models": ["m"], "summarise": {"model": "w"}}, "compress.summarise is not among the methods"),
-    ({"models": ["m"], "methods": ["summarise"], "summarise": {}}, "missing key in the policy: compress.summarise.model"),
+    (
+        {"models": ["m"], "methods": ["summarise"], "summarise": {}},
+        "missing key in the policy: compress.summarise.model",
+    ),
     ({"models": ["m"], "recoverable": 1}, "compress.recoverable must be true or false"),
     ({"models": ["m"], "ratio": 2}, "unknown key in the policy: compress.ratio"),
 ]
@@ -715,8 +757,3 @@ def test_the_policy_survives_pickle_and_toml(tmp_path: Any) -> None:
     )
     assert farthing.Policy.from_toml(path) == made
     assert farthing.Policy.from_dict({"compress": False}) == farthing.Policy()
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    yield

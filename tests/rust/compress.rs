@@ -1,6 +1,4 @@
 //! Shorter texts say the same; what is chosen of a text is in it; what a text may lose is known.
 
-#[path = "compress/extractive.rs"]
-mod extractive;
 #[path = "compress/structural.rs"]
 mod structural;

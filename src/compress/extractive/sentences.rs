@@ -5,10 +5,10 @@
 
 /// In order; written before a stop that ends no sentence.
 const ABBREVIATIONS: [&str; 56] = [
-    "al", "approx", "apr", "art", "aug", "ave", "capt", "cf", "ch", "co", "col", "corp", "dec", "dept", "dr", "ed", "eds", "eg",
-    "eq", "est", "etc", "feb", "fig", "figs", "gen", "gov", "hon", "ie", "inc", "jan", "jr", "lt", "ltd", "mar", "messrs",
-    "mr", "mrs", "ms", "mt", "nos", "nov", "nr", "oct", "op", "pp", "prof", "rep", "rev", "sec", "sen", "sep", "sept",
-    "sr", "st", "vol", "vs",
+    "al", "approx", "apr", "art", "aug", "ave", "capt", "cf", "ch", "co", "col", "corp", "dec", "dept", "dr", "ed",
+    "eds", "eg", "eq", "est", "etc", "feb", "fig", "figs", "gen", "gov", "hon", "ie", "inc", "jan", "jr", "lt", "ltd",
+    "mar", "messrs", "mr", "mrs", "ms", "mt", "nos", "nov", "nr", "oct", "op", "pp", "prof", "rep", "rev", "sec",
+    "sen", "sep", "sept", "sr", "st", "vol", "vs",
 ];
 
 /// Calls `found` with the end of each sentence of `text`, what is behind the last stop included; the ends are behind the
@@ -58,8 +58,10 @@ pub fn ends(text: &str, mut found: impl FnMut(usize)) {
 fn closed(text: &str, from: usize) -> usize {
     let rest = text.get(from..).unwrap_or_default();
     let is_closing = |letter: char| {
-        matches!(letter, '.' | '!' | '?' | '"' | '\'' | ')' | ']' | '}' | '*' | '_' | '…' | '”' | '’' | '»' | '）' | '」' | '』')
-            || matches!(letter, '。' | '！' | '？')
+        matches!(
+            letter,
+            '.' | '!' | '?' | '"' | '\'' | ')' | ']' | '}' | '*' | '_' | '…' | '”' | '’' | '»' | '）' | '」' | '』'
+        ) || matches!(letter, '。' | '！' | '？')
     };
     from + rest.find(|letter| !is_closing(letter)).unwrap_or(rest.len())
 }

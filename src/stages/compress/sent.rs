@@ -41,6 +41,11 @@ impl Form {
         Self::new(None, 0, false)
     }
 
+    /// As the caller sent it, from now on.
+    pub fn restored() -> Self {
+        Self { restored: true, ..Self::whole() }
+    }
+
     /// The same, sent now.
     pub fn again(self) -> Self {
         Self { sent: Instant::now(), ..self }
