@@ -4,8 +4,8 @@
 
 200 runs of an airline agent (tau-bench, gpt-4o) go through a farthing client turn by turn, as they were, to a loopback
 upstream that answers nothing of worth and bills as a provider does: prompt tokens are counted with
-`farthing.count_tokens`, and what a prompt begins with and was sent before costs the cached rate, from 1,024 tokens on, in
-steps of 128. Prices are those of the bundled list (`src/ledger/prices.json`). Answers are those of the run, so the
+`farthing.count_tokens`, and what a prompt begins with and was sent before costs the cached rate, from 1,024 tokens on,
+in steps of 128. Prices are those of the bundled list (`src/ledger/prices.json`). Answers are those of the run, so the
 figures are about prompts alone.
 
 What is lost is told by the values of tool results (5 characters or more) that the agent needed later, in the arguments
@@ -29,7 +29,7 @@ from threading import Thread
 from typing import Any
 
 import farthing
-from farthing import Cache, Compress, CompressRequest, ModelPrice, Policy, count_tokens
+from farthing import Compress, CompressRequest, ModelPrice, Policy, count_tokens
 
 MODELS = ("gpt-4o-mini", "gpt-4.1", "gpt-5")
 """A cheap one, and two dear ones: their providers take off half, three quarters and nine tenths for cached input."""
@@ -231,8 +231,8 @@ def main() -> None:
     listed = json.loads(options.prices.read_text())
     print(f"prices of {listed['date']}; {len(runs)} runs; results of {options.min_chars} characters or more\n")
     print(
-        "| model | way | tokens of results, each once | prompt tokens billed | of them cached | USD | saved | farthing says "
-        "| needed later | kept |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| model | way | tokens of results, each once | prompt tokens billed | of them cached | USD | saved "
+        "| farthing says | needed later | kept |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     for model in MODELS:
         base = listed["providers"]["openai"][model][0]["base"]

@@ -62,8 +62,8 @@ class Savings:
             waited for it. Their money is in none of the sums.
         escalations: drafts that were not good enough, so that the next model of a ladder was asked.
         packed: answers that came in a request that several calls shared.
-        reordered_tokens: tokens that providers would have had in their caches if prompts began with what comes again and
-            again, as far as `[compress]` looked.
+        reordered_tokens: tokens that providers would have had in their caches if prompts began with what comes again
+            and again, as far as `[compress]` looked.
         checked, checked_same: of these, questions that were asked alone too, and those whose answers came to the same.
         shadowed, shadowed_good: accepted drafts that were compared with a dear model's answer, and those as good.
         prompt_tokens, completion_tokens: tokens paid for; `cached_tokens` of the prompt were read from the upstream's

@@ -90,7 +90,8 @@ impl Shortener {
         seen: &structural::Seen,
     ) -> Option<Shortened> {
         let mut made = Shortened { text: text.to_owned(), steps: Vec::new(), is_lossy: false };
-        let mut tokens = job.count(text);
+        let whole = job.count(text);
+        let mut tokens = whole;
         for method in &settings.methods {
             let shorter = match method {
                 Method::Structural => structural::compress(&made.text)
@@ -101,7 +102,7 @@ impl Shortener {
                 Method::Extractive if part == Part::System => None,
                 Method::Extractive => {
                     let count = |text: &str| job.count(text);
-                    let budget = share(tokens, settings.keep);
+                    let budget = share(whole, settings.keep);
                     extractive::extract(&made.text, job.question, budget, &count).map(|extract| extract.text)
                 }
                 Method::Summarise => match &settings.summarise {
