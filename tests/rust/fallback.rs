@@ -318,6 +318,7 @@ impl Scene {
             route: None,
             escalate: None,
             batch: None,
+            compress: None,
         };
         let target = |name: &str| Target {
             upstream: Some(name.into()),

@@ -103,6 +103,7 @@ fn engine() -> Arc<Engine> {
         route: None,
         escalate: None,
         batch: None,
+        compress: None,
     };
     Arc::new(Engine::new(config, [1; 32], &Arc::default(), None).unwrap())
 }

@@ -1,0 +1,60 @@
+//! When shortening pays.
+
+use farthing::compress::worth::{Summary, prefix_pays, saved, tool_pays};
+use farthing::ledger::Money;
+use farthing::ledger::price::Rates;
+
+/// 1e-12 USD a token.
+fn rates(input: u64, output: u64, cached: Option<u64>) -> Rates {
+    Rates { input: Some(input), output: Some(output), cached, ..Rates::default() }
+}
+
+#[test]
+fn a_prefix_below_the_providers_least_is_weighed_against_its_discount() {
+    let tenth = rates(10, 20, Some(1));
+    // Of 1,100 tokens at a tenth, 900 at the full price are eight times the cost.
+    assert!(!prefix_pays(1100, 900, Some(&tenth)));
+    assert!(prefix_pays(1100, 100, Some(&tenth)));
+    // Still long enough, never long enough, no discount, no price.
+    assert!(prefix_pays(3000, 1500, Some(&tenth)));
+    assert!(prefix_pays(900, 700, Some(&tenth)));
+    assert!(prefix_pays(1100, 900, Some(&rates(10, 20, None))));
+    assert!(prefix_pays(1100, 900, Some(&rates(10, 20, Some(10)))));
+    assert!(prefix_pays(1100, 900, None));
+    assert!(!prefix_pays(1100, 1100, None));
+}
+
+#[test]
+fn a_summary_pays_from_its_break_even_on() {
+    let (dear, cheap) = (rates(2_500_000, 10_000_000, None), rates(150_000, 600_000, None));
+    for before in [200, 1_000, 20_000] {
+        let wished = |uses| Summary { before, after: before / 2, uses };
+        let even = wished(1).break_even(&dear, &cheap).unwrap();
+        assert!(wished(even).pays(Some(&dear), Some(&cheap)), "{before}: {even}");
+        assert!(even == 1 || !wished(even - 1).pays(Some(&dear), Some(&cheap)), "{before}: {even}");
+    }
+    // A writer that costs as much as the reader needs several readers.
+    assert!(!Summary { before: 1000, after: 500, uses: 2 }.pays(Some(&dear), Some(&dear)));
+    assert!(Summary { before: 1000, after: 500, uses: 10 }.pays(Some(&dear), Some(&dear)));
+    // Without prices, tokens are compared.
+    assert!(!Summary { before: 1000, after: 500, uses: 1 }.pays(None, Some(&cheap)));
+    assert!(Summary { before: 1000, after: 500, uses: 10 }.pays(None, None));
+}
+
+#[test]
+fn what_is_saved_has_the_price_that_it_would_have_had() {
+    let tenth = rates(10, 20, Some(1));
+    assert_eq!(saved(100, 1000, Some(&tenth)), Some(Money::from_pico(100 * 10 + 1000)));
+    assert_eq!(saved(100, 1000, Some(&rates(10, 20, None))), Some(Money::from_pico(1100 * 10)));
+    assert_eq!(saved(100, 0, Some(&Rates::default())), None);
+    assert_eq!(saved(100, 0, None), None);
+}
+
+#[test]
+fn a_tool_at_the_beginning_costs_what_the_provider_has_in_its_cache() {
+    let tenth = rates(10, 20, Some(1));
+    assert!(tool_pays(1000, 0, 90, Some(&tenth)));
+    assert!(!tool_pays(1000, 2000, 90, Some(&tenth)));
+    assert!(tool_pays(1000, 2000, 90, Some(&rates(10, 20, None))));
+    assert!(!tool_pays(50, 0, 90, None));
+}
