@@ -136,6 +136,11 @@ impl Messages {
         }
     }
 
+    /// The text of a place.
+    pub fn part(&self, place: &Place) -> Option<&str> {
+        self.text(place.message, &place.path)?.get(place.range.clone())
+    }
+
     /// The texts that are these parts of the prompt, in their order. `turns`: messages of the user's at the end that are
     /// no history.
     pub fn places(&self, parts: &[Part], turns: usize) -> Vec<Place> {

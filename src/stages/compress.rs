@@ -86,54 +86,46 @@ impl CompressStage {
 
     async fn shorter(&self, job: &Job<'_>, request: &Request, messages: &Messages) -> Option<Shorter> {
         let places = messages.places(&self.settings.parts, self.settings.turns);
-        let prices = request.raw("tools").unwrap_or_default();
-        let hashes = chain(&[job.scope, prices].concat(), messages.raw());
-        let known = hashes.iter().take_while(|hash| self.sent.find(hash).is_some_and(|form| form.is_fresh())).count();
-        let before: Vec<u64> = messages.values().iter().map(|message| tokens(job, message)).collect();
-        let is_discounted = worth::discounted(job.rates).is_some()
-            && before.iter().take(known).sum::<u64>() + job.count(&String::from_utf8_lossy(prices))
-                >= worth::LEAST_CACHED;
-        let mut seen = structural::Seen::default();
-        let (mut forms, mut steps, mut new, mut cached) = (Vec::new(), Vec::new(), 0, 0);
-        let mut whole = HashMap::new();
-        for (at, hash) in hashes.iter().enumerate() {
+        let tools = request.raw("tools").unwrap_or_default();
+        let hashes = chain(&[job.scope, tools].concat(), messages.raw());
+        let earlier: Vec<Option<Form>> = hashes.iter().map(|hash| self.sent.find(hash)).collect();
+        let known = earlier.iter().take_while(|form| form.as_ref().is_some_and(Form::is_fresh)).count();
+        let count = |(form, message): (&Option<Form>, &Value)| {
+            form.as_ref().map_or_else(|| chat_tokens(job.model, message, None).tokens, |form| form.tokens)
+        };
+        let before: Vec<u64> = earlier.iter().zip(messages.values()).map(count).collect();
+        let prefix = before.iter().take(known).sum::<u64>() + job.count(&String::from_utf8_lossy(tools));
+        let is_discounted = worth::discounted(job.rates).is_some() && prefix >= worth::LEAST_CACHED;
+        let mut seen = Seen::default();
+        let mut forms: Vec<(Hash, Form)> = Vec::with_capacity(hashes.len());
+        let (mut steps, mut new, mut cached, mut whole) = (Vec::new(), 0, 0, HashMap::new());
+        for (at, (hash, earlier)) in hashes.into_iter().zip(earlier).enumerate() {
             let own: Vec<&Place> = places.iter().filter(|place| place.message == at).collect();
-            let earlier = self.sent.find(hash);
-            let is_kept = earlier
-                .as_ref()
-                .is_some_and(|form| form.message.is_some() || form.restored || (at < known && is_discounted));
-            let form = match earlier.filter(|_| is_kept) {
-                Some(form) => {
-                    if at < known && is_discounted {
-                        cached += form.saved
-                    } else {
-                        new += form.saved
-                    };
-                    form
-                }
-                None => {
-                    let (form, made) = self.message(job, messages, at, &own, &seen).await;
-                    new += form.saved;
+            let is_known = at < known && is_discounted;
+            let form = match earlier {
+                Some(form) if is_known || form.is_settled(!own.is_empty()) => form.again(),
+                _ => {
+                    if !own.is_empty() {
+                        seen.up_to(at, messages, &forms);
+                    }
+                    let (form, made) = self.message(job, messages, at, &own, &seen.paragraphs, before[at]).await;
                     steps.extend(made);
                     form
                 }
             };
-            if form.recoverable
-                && let Some(first) = own.first()
-            {
-                whole.insert(recover::id(messages.text(at, &first.path).unwrap_or_default()), at);
+            *(if is_known { &mut cached } else { &mut new }) += form.saved;
+            for place in own.iter().filter(|_| form.recoverable) {
+                whole.insert(recover::id(messages.part(place).unwrap_or_default()), at);
             }
-            learn(&mut seen, messages, at, form.message.as_deref());
-            // The time of this call counts from now on.
-            forms.push((*hash, form.again()));
+            forms.push((hash, form));
         }
         self.keep_prefix(job, messages, &before, &mut forms, &mut steps, &mut new);
         let is_offered = forms.iter().take(known).any(|(_, form)| form.recoverable);
-        let prefix = if is_discounted { before.iter().take(known).sum() } else { 0 };
+        let prefix = if is_discounted { prefix } else { 0 };
         if !whole.is_empty() && !is_offered && !worth::tool_pays(new, prefix, TOOL_TOKENS, job.rates) {
             for (_, form) in forms.iter_mut().filter(|(_, form)| form.recoverable) {
                 new = new.saturating_sub(form.saved);
-                *form = Form::whole();
+                *form = Form { tried: true, ..Form::whole(form.tokens) };
             }
             steps.retain(|step| step.part != Part::Tools);
             whole.clear();
@@ -168,7 +160,7 @@ impl CompressStage {
         }
         for (_, form) in forms.iter_mut().take(count) {
             *new = new.saturating_sub(form.saved);
-            *form = Form::whole();
+            *form = Form { tried: true, ..Form::whole(form.tokens) };
         }
         steps.retain(|step| step.part != Part::System);
         job.cx.receipt.update(|facts| {
@@ -178,7 +170,7 @@ impl CompressStage {
         });
     }
 
-    /// One message that was not sent before.
+    /// One message that was not sent before. `tokens`: of all of it.
     async fn message(
         &self,
         job: &Job<'_>,
@@ -186,33 +178,35 @@ impl CompressStage {
         at: usize,
         places: &[&Place],
         seen: &structural::Seen,
+        tokens: u64,
     ) -> (Form, Vec<Step>) {
-        let (mut texts, mut steps, mut recoverable) = (Vec::new(), Vec::new(), false);
+        let mut form = Form { tried: !places.is_empty(), ..Form::whole(tokens) };
+        let (mut texts, mut steps) = (Vec::new(), Vec::new());
         for place in places {
-            let Some(text) = messages.text(at, &place.path).and_then(|text| text.get(place.range.clone())) else {
-                continue;
-            };
+            let Some(text) = messages.part(place) else { continue };
             if text.chars().take(self.settings.min_chars).count() < self.settings.min_chars {
                 continue;
             }
             let made = self.shortener.shorten(job, &self.settings, &self.prices, place.part, text, seen).await;
-            let Some(mut made) = made else { continue };
-            if made.is_lossy && place.part == Part::Tools && self.settings.recoverable {
-                made.text.push_str(&recover::mark(&recover::id(text)));
-                recoverable = true;
+            form.tried &= !made.may_be_more;
+            if made.steps.is_empty() {
+                continue;
             }
+            let mut shorter = made.text;
+            if made.is_lossy && place.part == Part::Tools && self.settings.recoverable {
+                shorter.push_str(&recover::mark(&recover::id(text)));
+                form.recoverable = true;
+            }
+            form.saved += job.count(text).saturating_sub(job.count(&shorter));
             steps.extend(made.steps);
-            texts.push((*place, made.text));
+            texts.push((*place, shorter));
         }
         let borrowed: Vec<(&Place, &str)> = texts.iter().map(|(place, text)| (*place, text.as_str())).collect();
         let raw = if borrowed.is_empty() { None } else { messages.rewritten(at, &borrowed) };
-        let Some(raw) = raw else { return (Form::whole(), Vec::new()) };
-        let saved = borrowed.iter().fold(0_u64, |sum, (place, shorter)| {
-            let text =
-                messages.text(at, &place.path).and_then(|text| text.get(place.range.clone())).unwrap_or_default();
-            sum + job.count(text).saturating_sub(job.count(shorter))
-        });
-        (Form::new(Some(raw.into()), saved, recoverable), steps)
+        match raw {
+            Some(raw) => (Form { message: Some(raw.into()), ..form }, steps),
+            None => (Form { tried: form.tried, ..Form::whole(tokens) }, Vec::new()),
+        }
     }
 
     /// What another order of the prompt would gain.
@@ -339,7 +333,7 @@ fn restore(messages: &Messages, original: &Request, shorter: &mut Shorter, wante
     for at in wanted {
         if let Some((_, form)) = shorter.forms.get_mut(*at) {
             shorter.new = shorter.new.saturating_sub(form.saved);
-            *form = Form::restored();
+            *form = Form { restored: true, ..Form::whole(form.tokens) };
         }
     }
     let changed: Vec<Option<Arc<RawValue>>> = shorter.forms.iter().map(|(_, form)| form.message.clone()).collect();
@@ -348,17 +342,25 @@ fn restore(messages: &Messages, original: &Request, shorter: &mut Shorter, wante
     }
 }
 
-/// Later texts may point to what this message says, as it was sent.
-fn learn(seen: &mut structural::Seen, messages: &Messages, at: usize, form: Option<&RawValue>) {
-    let sent: Option<Value> = form.and_then(|raw| serde_json::from_str(raw.get()).ok());
-    let Some(message) = sent.as_ref().or_else(|| messages.values().get(at)) else { return };
-    for text in order::texts(message) {
-        seen.learn(text);
-    }
+/// What the messages say that a text may point to, as they were sent.
+#[derive(Default)]
+struct Seen {
+    paragraphs: structural::Seen,
+    /// Messages that are in it.
+    count: usize,
 }
 
-fn tokens(job: &Job<'_>, message: &Value) -> u64 {
-    chat_tokens(job.model, message, None).tokens
+impl Seen {
+    fn up_to(&mut self, end: usize, messages: &Messages, forms: &[(Hash, Form)]) {
+        for (at, (_, form)) in forms.iter().enumerate().take(end).skip(self.count) {
+            let sent: Option<Value> = form.message.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok());
+            let Some(message) = sent.as_ref().or_else(|| messages.values().get(at)) else { continue };
+            for text in order::texts(message) {
+                self.paragraphs.learn(text);
+            }
+        }
+        self.count = end;
+    }
 }
 
 /// What farthing has spent on the call so far.

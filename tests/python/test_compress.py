@@ -474,6 +474,41 @@ def test_a_writer_that_cannot_answer_leaves_the_text(face: Face, upstream: Upstr
     assert sent(upstream)[0] == system(SUMMARY)
 
 
+def test_a_function_is_asked_once_about_a_text(face: Face, upstream: Upstream) -> None:
+    asked: list[str] = []
+
+    def none(request: farthing.CompressRequest) -> None:
+        asked.append(request.part)
+
+    client = face.client(upstream, policy=policy(methods=[none], keep_turns=1))
+    messages = [system(), user(LONG), assistant("yes"), user("a")]
+    for more in ([], [assistant("b"), user("c")]):
+        face.chat(client, messages=[*messages, *more])
+    assert asked == ["system", "history"]
+
+
+def test_equal_texts_at_once_are_summarised_once(face: Face, upstream: Upstream) -> None:
+    writer = Writer(upstream, lambda text: SUMMARY)
+    writer.reply = lambda: time.sleep(0.3)  # type: ignore[assignment, return-value, func-returns-value]
+    client = face.client(upstream, policy=summary())
+    create = client.chat.completions.create
+
+    def call(number: int) -> Callable[[], Any]:
+        arguments: Any = {"model": MODEL, "messages": [system(FACTS), user(str(number))]}
+        if not face.is_async:
+            return lambda: create(**arguments)
+
+        async def later() -> Any:
+            return await create(**arguments)
+
+        return later
+
+    answers = face.together(*(call(number) for number in range(6)))
+    assert [receipt(answer).compress is not None for answer in answers] == [True] * 6
+    assert writer.asked == 1
+    assert client.savings().by_stage["compress"].calls == 6
+
+
 def test_a_summary_that_cannot_pay_is_not_asked_for(face: Face, upstream: Upstream) -> None:
     writer = Writer(upstream, lambda text: SUMMARY)
     dear = {**PRICES, "writer": {"input": 100, "output": 200}}

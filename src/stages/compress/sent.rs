@@ -22,31 +22,28 @@ pub type Hash = [u8; 16];
 pub struct Form {
     /// None = as it came.
     pub message: Option<Arc<RawValue>>,
+    /// Of the message as it came.
+    pub tokens: u64,
     /// Tokens that it is shorter by.
     pub saved: u64,
     /// What was left out of it can be asked for.
     pub recoverable: bool,
     /// The model has asked for all of it.
     pub restored: bool,
-    sent: Instant,
+    /// Another time nothing else would come of it.
+    pub tried: bool,
+    pub sent: Instant,
 }
 
 impl Form {
-    pub fn new(message: Option<Arc<RawValue>>, saved: u64, recoverable: bool) -> Self {
-        Self { message, saved, recoverable, restored: false, sent: Instant::now() }
-    }
-
     /// As the caller sent it.
-    pub fn whole() -> Self {
-        Self::new(None, 0, false)
-    }
-
-    /// As the caller sent it, from now on.
-    pub fn restored() -> Self {
-        Self { restored: true, ..Self::whole() }
+    pub fn whole(tokens: u64) -> Self {
+        let (message, saved) = (None, 0);
+        Self { message, tokens, saved, recoverable: false, restored: false, tried: false, sent: Instant::now() }
     }
 
     /// The same, sent now.
+    #[must_use]
     pub fn again(self) -> Self {
         Self { sent: Instant::now(), ..self }
     }
@@ -54,6 +51,11 @@ impl Form {
     /// Whether the provider may still have it in its cache.
     pub fn is_fresh(&self) -> bool {
         self.sent.elapsed() < PROVIDER_KEEPS
+    }
+
+    /// Whether it stays as it was sent, also where that costs no discount. `may_change`: the policy names a part of it.
+    pub fn is_settled(&self, may_change: bool) -> bool {
+        self.message.is_some() || self.restored || self.tried || !may_change
     }
 }
 
