@@ -1,5 +1,6 @@
 //! What each line of a text is: code and quotations are not looked into, drawings keep their blanks.
 
+use super::frames::run;
 use super::inline::has_columns;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +114,14 @@ fn ticks(trimmed: &str) -> Option<(u8, usize)> {
 /// A program or a patch that stands in no fence. It is code all the same, and stays as it is.
 pub fn is_program(lines: &[&str]) -> bool {
     let (mut all, mut code) = (0, 0);
-    for line in lines.iter().take(MOST_LOOKED_AT) {
+    let mut at = 0;
+    while let Some(line) = lines.get(at).filter(|_| at < MOST_LOOKED_AT) {
+        // A stack trace shows a program's lines, and is none.
+        if let Some(run) = lines.get(at..).and_then(run) {
+            at += run.lines;
+            continue;
+        }
+        at += 1;
         let trimmed = line.trim();
         if line.starts_with("@@ -") || line.starts_with("diff --git ") || line.starts_with("#!/") {
             return true;
