@@ -114,7 +114,34 @@ impl Writer {
                 }
                 out.push_str("]}");
             }
+            None if self.groups(items, out) => {}
             None => write_list(items, out, |item, out| self.value(name, item, out)),
         }
+    }
+
+    /// Lists of equal objects in a list, as one table; false: they are none, and nothing is written.
+    fn groups(self, items: &[Value], out: &mut String) -> bool {
+        let group = |item| match item {
+            &Value::List(ref rows) => rows.iter().map(members).collect::<Option<Vec<&Members>>>(),
+            _ => None,
+        };
+        let Some(groups) = items.iter().map(group).collect::<Option<Vec<_>>>().filter(|_| self.has_tables) else {
+            return false;
+        };
+        let Some((columns, head)) = columns(&groups.concat(), "groups") else { return false };
+        out.push_str(&head);
+        for (group, before) in groups.iter().zip(std::iter::once('[').chain(std::iter::repeat(','))) {
+            out.push(before);
+            out.push('[');
+            for (index, row) in group.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_row(&columns, row, out, &mut |name, value, out| self.value(name, value, out));
+            }
+            out.push(']');
+        }
+        out.push_str("]}");
+        true
     }
 }

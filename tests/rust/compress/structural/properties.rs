@@ -103,9 +103,13 @@ fn json() -> impl Strategy<Value = Value> {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
             proptest::collection::btree_map(name, inner, 0..5).prop_map(|members| Value::Object(members.into_iter().collect())),
-            equal.prop_map(|(names, values)| {
+            (equal, any::<bool>()).prop_map(|((names, values), is_grouped)| {
                 let rows = values.chunks_exact(names.len());
-                rows.map(|row| Value::Object(names.iter().cloned().zip(row.iter().cloned()).collect())).collect()
+                let rows = rows.map(|row| Value::Object(names.iter().cloned().zip(row.iter().cloned()).collect()));
+                if !is_grouped {
+                    return rows.collect();
+                }
+                rows.collect::<Vec<Value>>().chunks(2).map(|group| Value::from(group.to_vec())).collect()
             }),
         ]
     })
