@@ -87,7 +87,7 @@ pub fn block(lines: &[&str], before: Option<&str>) -> Option<(usize, String)> {
         !run.is_empty() && run.len() <= width && run_end(run.as_bytes(), 0) == run.len() && is_letter(run.as_bytes()[0])
     };
     let full = lines.iter().take_while(|line| trim(line) == width && is_run(line)).count();
-    let count = full + usize::from(lines.get(full).is_some_and(|line| is_run(line)));
+    let count = full + usize::from(lines.get(full).is_some_and(is_run));
     if full * width < LEAST {
         return None;
     }

@@ -6,7 +6,7 @@ const RULE: usize = 10;
 const RULES: &str = "-=_*#~.+";
 /// Invisible, and without a meaning between letters of Latin scripts. Elsewhere U+200B parts words; the joiners U+200C and
 /// U+200D are spelling, and parts of emoji.
-const INVISIBLE: [char; 4] = ['\u{200B}', '\u{2060}', '\u{FEFF}', '\u{AD}'];
+pub const INVISIBLE: [char; 4] = ['\u{200B}', '\u{2060}', '\u{FEFF}', '\u{AD}'];
 
 /// What a paragraph's lines before this one say about it: whether something quoted goes on.
 #[derive(Default)]

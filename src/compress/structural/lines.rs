@@ -18,6 +18,8 @@ pub enum Kind {
 
 /// Of so many lines a text's kind is told.
 const MOST_LOOKED_AT: usize = 2_000;
+/// Python's way to write a value: its strings stand between apostrophes, which elsewhere say nothing.
+const REPRESENTATIONS: [&str; 5] = ["{'", "['", "[{'", "('", "[('"];
 const CODE_STARTS: [&str; 27] = [
     "import ",
     "from ",
@@ -96,7 +98,7 @@ fn one(line: &str, fence: &mut Option<(u8, usize)>) -> Kind {
     if indentation >= 4 || line.as_bytes().get(indentation) == Some(&b'\t') {
         return Kind::Indented;
     }
-    if trimmed.starts_with('>') {
+    if trimmed.starts_with('>') || REPRESENTATIONS.iter().any(|start| trimmed.starts_with(start)) {
         return Kind::Quoted;
     }
     if line.bytes().filter(|byte| *byte == b'|').nth(1).is_some() || trimmed.starts_with('+') {

@@ -73,6 +73,13 @@ fn members<'v>(value: &'v Value<'v>) -> Option<&'v Members<'v>> {
     }
 }
 
+fn rows<'v>(value: &'v Value<'v>) -> Option<Vec<&'v Members<'v>>> {
+    match value {
+        Value::List(items) => items.iter().map(members).collect(),
+        _ => None,
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Writer {
     has_tables: bool,
@@ -121,13 +128,8 @@ impl Writer {
 
     /// Lists of equal objects in a list, as one table; false: they are none, and nothing is written.
     fn groups(self, items: &[Value], out: &mut String) -> bool {
-        let group = |item| match item {
-            &Value::List(ref rows) => rows.iter().map(members).collect::<Option<Vec<&Members>>>(),
-            _ => None,
-        };
-        let Some(groups) = items.iter().map(group).collect::<Option<Vec<_>>>().filter(|_| self.has_tables) else {
-            return false;
-        };
+        let groups: Option<Vec<Vec<&Members>>> = if self.has_tables { items.iter().map(rows).collect() } else { None };
+        let Some(groups) = groups else { return false };
         let Some((columns, head)) = columns(&groups.concat(), "groups") else { return false };
         out.push_str(&head);
         for (group, before) in groups.iter().zip(std::iter::once('[').chain(std::iter::repeat(','))) {

@@ -158,7 +158,7 @@ impl<'a> Writer<'a> {
             "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
                 self.cells = None;
                 self.edge(Gap::Empty);
-                let level = name.bytes().nth(1).map_or(1, |digit| usize::from(digit - b'0'));
+                let level = name.as_bytes().get(1).map_or(1, |digit| usize::from(digit - b'0'));
                 self.mark(&"######"[..level.min(6)]);
             }
             "ul" | "ol" | "menu" => {

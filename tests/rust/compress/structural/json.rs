@@ -88,7 +88,7 @@ fn lines_of_json_are_one_table() {
 #[test]
 fn what_is_no_json_is_text() {
     for text in [
-        "{'a': 1, 'b': [True, None]}",
+        "{'a': 'two  words', 'b': [True, None]}",
         "{\"a\": 01}",
         "{\"a\": 1,}",
         "[1, 2",
