@@ -132,7 +132,9 @@ pub fn is_program(lines: &[&str]) -> bool {
             continue;
         }
         all += 1;
-        code += usize::from(trimmed.ends_with([';', '{', '}']) || is_head(trimmed));
+        // A line of a log begins with its time or level, and may end with an object.
+        let is_log = trimmed.starts_with(|c: char| c.is_ascii_digit() || c == '[');
+        code += usize::from(!is_log && (trimmed.ends_with([';', '{', '}']) || is_head(trimmed)));
     }
     code >= 3 && code * 4 >= all
 }
