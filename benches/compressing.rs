@@ -61,7 +61,7 @@ fn log(text: &mut String, number: usize) {
     for _ in 0..1 + number % 3 {
         text.push_str(&line);
     }
-    if number % 10 == 0 {
+    if number.is_multiple_of(10) {
         text.push_str("Traceback (most recent call last):\n  File \"/app/main.py\", line 3, in run\n    go()\n");
         for frame in 0..8 {
             let _ = writeln!(
@@ -101,7 +101,7 @@ fn main() {
     ];
     for (name, begin, end, piece) in kinds {
         for bytes in [40_000, 2_000_000] {
-            report(name, &made(bytes, begin, end, piece), 4_000_000 / bytes, |text| compress(text));
+            report(name, &made(bytes, begin, end, piece), 4_000_000 / bytes, compress);
         }
     }
     let text = made(2_000_000, "", "", prose);

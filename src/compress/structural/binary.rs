@@ -78,22 +78,23 @@ pub fn without_runs(line: &str) -> Option<String> {
     (copied > 0).then(|| out + line.get(copied..).unwrap_or_default())
 }
 
-/// So many lines from here on are one run, and what is written for it. `before` is the line above them.
-pub fn block(lines: &[&str], before: Option<&str>) -> Option<(usize, String)> {
+/// How many lines from here on are one run, and what is written for it; None: it stays. `before` is the line above them.
+pub fn block(lines: &[&str], before: Option<&str>) -> (usize, Option<String>) {
     let trim = |line: &str| line.trim_end_matches('\r').len();
-    let width = lines.first().map(|line| trim(line)).filter(|width| WIDTHS.contains(width))?;
+    let Some(width) = lines.first().map(|line| trim(line)).filter(|width| WIDTHS.contains(width)) else {
+        return (0, None);
+    };
     let is_run = |line: &&str| {
         let run = line.trim_end_matches('\r');
-        !run.is_empty() && run.len() <= width && run_end(run.as_bytes(), 0) == run.len() && is_letter(run.as_bytes()[0])
+        run.len() <= width && run_end(run.as_bytes(), 0) == run.len() && run.bytes().next().is_some_and(is_letter)
     };
     let full = lines.iter().take_while(|line| trim(line) == width && is_run(line)).count();
-    let count = full + usize::from(lines.get(full).is_some_and(|line| is_run(line)));
-    if full * width < LEAST {
-        return None;
+    let count = full + usize::from(lines.get(full).is_some_and(is_run));
+    if full * width < LEAST || before.is_some_and(|line| line.contains("-----BEGIN") || is_kept_name(line)) {
+        return (count, None);
     }
     let whole: String = lines.iter().take(count).map(|line| line.trim_end_matches('\r')).collect();
-    let is_key = before.is_some_and(|line| line.contains("-----BEGIN") || is_kept_name(line));
-    (!is_key && is_base64(&whole)).then(|| (count, mark(&whole)))
+    (count, is_base64(&whole).then(|| mark(&whole)))
 }
 
 fn mark(run: &str) -> String {

@@ -35,6 +35,7 @@ const JAVA: [&str; 26] = [
     "androidx.",
     "clojure.",
 ];
+const PLACELESS: [&str; 3] = ["(Native Method)", "(Unknown Source)", "(<anonymous>)"];
 const GO: [&str; 5] = ["/pkg/mod/", "/go/src/runtime/", "/go/src/net/", "/usr/local/go/", "/vendor/"];
 const RUST_PATHS: [&str; 3] = ["/rustc/", ".cargo/registry/", ".rustup/"];
 const RUST_NAMES: [&str; 14] = [
@@ -100,9 +101,7 @@ fn python(trimmed: &str, rest: &[&str]) -> Option<Frame> {
 fn call(text: &str) -> Option<Frame> {
     let place = text.strip_suffix(')').unwrap_or(text);
     let is_place = place.rsplit(':').next()?.bytes().all(|byte| byte.is_ascii_digit()) && place.contains(':');
-    if !is_place
-        && !(text.ends_with("(Native Method)") || text.ends_with("(Unknown Source)") || text.ends_with("(<anonymous>)"))
-    {
+    if !(is_place || PLACELESS.iter().any(|end| text.ends_with(end))) {
         return None;
     }
     // "java.base/java.lang.Thread.run", "app//org.junit.Test".

@@ -4,9 +4,20 @@
 const MOST_RULE: usize = 20;
 const RULE: usize = 10;
 const RULES: &str = "-=_*#~.+";
+/// Bytes that are written otherwise, or begin a character that is.
+const IS_LOOKED_AT: [bool; 256] = {
+    let mut looked_at = [false; 256];
+    let bytes = b"` -=_*#~.+\xC2\xE2\xEF";
+    let mut at = 0;
+    while at < bytes.len() {
+        looked_at[bytes[at] as usize] = true;
+        at += 1;
+    }
+    looked_at
+};
 /// Invisible, and without a meaning between letters of Latin scripts. Elsewhere U+200B parts words; the joiners U+200C and
 /// U+200D are spelling, and parts of emoji.
-const INVISIBLE: [char; 4] = ['\u{200B}', '\u{2060}', '\u{FEFF}', '\u{AD}'];
+pub const INVISIBLE: [char; 4] = ['\u{200B}', '\u{2060}', '\u{FEFF}', '\u{AD}'];
 
 /// What a paragraph's lines before this one say about it: whether something quoted goes on.
 #[derive(Default)]
@@ -69,6 +80,10 @@ pub fn write(line: &str, quote: &mut Quote, is_drawn: bool, out: &mut String) {
     while let Some(byte) = bytes.get(at) {
         if at >= kept && at < kept_end {
             at = kept_end;
+            continue;
+        }
+        if !IS_LOOKED_AT[usize::from(*byte)] {
+            at += 1;
             continue;
         }
         let (length, written) = match byte {

@@ -10,6 +10,8 @@ use super::strings;
 /// Containers in containers. What is deeper is left alone: others' parsers refuse it too.
 pub const MOST_DEPTH: usize = 128;
 const SCHEMA_TYPES: [&str; 7] = ["object", "array", "string", "number", "integer", "boolean", "null"];
+/// What a table calls its rows: of one list, of a list of lists, of lines.
+pub const TABLE_BODIES: [&str; 3] = ["rows", "groups", "lines"];
 
 pub type Members<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
@@ -214,11 +216,9 @@ fn is_number(bytes: &[u8]) -> bool {
 
 /// Names that come twice are one name to whoever reads it.
 fn is_table(members: &Members) -> bool {
-    let has = |wanted: &str| members.iter().any(|(name, _)| name == wanted);
-    members.len() > 1
-        && members.iter().all(|(name, _)| matches!(&**name, "columns" | "rows" | "lines"))
-        && has("columns")
-        && has("rows") != has("lines")
+    let count = |wanted: &[&str]| members.iter().filter(|(name, _)| wanted.contains(&&**name)).count();
+    let (heads, bodies) = (count(&["columns"]), count(&TABLE_BODIES));
+    heads > 0 && bodies > 0 && heads + bodies == members.len()
 }
 
 /// GeoJSON has "type" and "properties" as well, hence the types.

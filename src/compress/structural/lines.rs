@@ -1,5 +1,6 @@
 //! What each line of a text is: code and quotations are not looked into, drawings keep their blanks.
 
+use super::frames::run;
 use super::inline::has_columns;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Kind {
 
 /// Of so many lines a text's kind is told.
 const MOST_LOOKED_AT: usize = 2_000;
+/// Python's way to write a value: its strings stand between apostrophes, which elsewhere say nothing.
+const REPRESENTATIONS: [&str; 5] = ["{'", "['", "[{'", "('", "[('"];
 const CODE_STARTS: [&str; 27] = [
     "import ",
     "from ",
@@ -95,7 +98,7 @@ fn one(line: &str, fence: &mut Option<(u8, usize)>) -> Kind {
     if indentation >= 4 || line.as_bytes().get(indentation) == Some(&b'\t') {
         return Kind::Indented;
     }
-    if trimmed.starts_with('>') {
+    if trimmed.starts_with('>') || REPRESENTATIONS.iter().any(|start| trimmed.starts_with(start)) {
         return Kind::Quoted;
     }
     if line.bytes().filter(|byte| *byte == b'|').nth(1).is_some() || trimmed.starts_with('+') {
@@ -113,7 +116,14 @@ fn ticks(trimmed: &str) -> Option<(u8, usize)> {
 /// A program or a patch that stands in no fence. It is code all the same, and stays as it is.
 pub fn is_program(lines: &[&str]) -> bool {
     let (mut all, mut code) = (0, 0);
-    for line in lines.iter().take(MOST_LOOKED_AT) {
+    let mut at = 0;
+    while let Some(line) = lines.get(at).filter(|_| at < MOST_LOOKED_AT) {
+        // A stack trace shows a program's lines, and is none.
+        if let Some(run) = lines.get(at..).and_then(run) {
+            at += run.lines;
+            continue;
+        }
+        at += 1;
         let trimmed = line.trim();
         if line.starts_with("@@ -") || line.starts_with("diff --git ") || line.starts_with("#!/") {
             return true;
@@ -122,7 +132,9 @@ pub fn is_program(lines: &[&str]) -> bool {
             continue;
         }
         all += 1;
-        code += usize::from(trimmed.ends_with([';', '{', '}']) || is_head(trimmed));
+        // A line of a log begins with its time or level, and may end with an object.
+        let is_log = trimmed.starts_with(|c: char| c.is_ascii_digit() || c == '[');
+        code += usize::from(!is_log && (trimmed.ends_with([';', '{', '}']) || is_head(trimmed)));
     }
     code >= 3 && code * 4 >= all
 }

@@ -73,6 +73,13 @@ fn members<'v>(value: &'v Value<'v>) -> Option<&'v Members<'v>> {
     }
 }
 
+fn rows<'v>(value: &'v Value<'v>) -> Option<Vec<&'v Members<'v>>> {
+    match value {
+        Value::List(items) => items.iter().map(members).collect(),
+        _ => None,
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Writer {
     has_tables: bool,
@@ -114,7 +121,29 @@ impl Writer {
                 }
                 out.push_str("]}");
             }
+            None if self.groups(items, out) => {}
             None => write_list(items, out, |item, out| self.value(name, item, out)),
         }
+    }
+
+    /// Lists of equal objects in a list, as one table; false: they are none, and nothing is written.
+    fn groups(self, items: &[Value], out: &mut String) -> bool {
+        let groups: Option<Vec<Vec<&Members>>> = if self.has_tables { items.iter().map(rows).collect() } else { None };
+        let Some(groups) = groups else { return false };
+        let Some((columns, head)) = columns(&groups.concat(), "groups") else { return false };
+        out.push_str(&head);
+        for (group, before) in groups.iter().zip(std::iter::once('[').chain(std::iter::repeat(','))) {
+            out.push(before);
+            out.push('[');
+            for (index, row) in group.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_row(&columns, row, out, &mut |name, value, out| self.value(name, value, out));
+            }
+            out.push(']');
+        }
+        out.push_str("]}");
+        true
     }
 }

@@ -1,7 +1,7 @@
 //! Lists of equal objects as tables, and back.
 //!
 //! `[{"a":1,"b":{"c":2}},{"a":3,"b":{"c":4}}]` is `{"columns":["a",{"b":["c"]}],"rows":[[1,[2]],[3,[4]]]}`: a column that
-//! is an object again has columns of its own. Lines of JSON have "lines" for "rows".
+//! is an object again has columns of its own. Lines of JSON have "lines" for "rows", lists of such lists "groups".
 
 use std::borrow::Cow;
 
@@ -136,19 +136,13 @@ pub fn expand(text: &str) -> String {
 fn table<'v>(value: &'v Value<'v>, word: &str) -> Option<(&'v [Value<'v>], &'v [Value<'v>])> {
     match value {
         Value::Object(members) => match members.as_slice() {
-            [(first, Value::List(columns)), (second, Value::List(rows))]
-                if first == "columns" && second == word && rows.iter().all(|row| matches(columns, row)) =>
-            {
+            [(first, Value::List(columns)), (second, Value::List(rows))] if first == "columns" && second == word => {
                 Some((columns, rows))
             }
             _ => None,
         },
         _ => None,
     }
-}
-
-fn matches(columns: &[Value], row: &Value) -> bool {
-    matches!(row, Value::List(cells) if cells.len() == columns.len())
 }
 
 fn write_expanded(value: &Value, out: &mut String) {
@@ -158,6 +152,12 @@ fn write_expanded(value: &Value, out: &mut String) {
         Value::List(items) => write_list(items, out, write_expanded),
         Value::Object(members) => match table(value, "rows") {
             Some((columns, rows)) => write_list(rows, out, |row, out| write_object(columns, row, out)),
+            None if let Some((columns, groups)) = table(value, "groups") => {
+                write_list(groups, out, |group, out| match group {
+                    Value::List(rows) => write_list(rows, out, |row, out| write_object(columns, row, out)),
+                    _ => write_expanded(group, out),
+                });
+            }
             None => {
                 let members: Vec<(&Cow<str>, &Value)> = members.iter().map(|(name, value)| (name, value)).collect();
                 write_members(&members, out, |value, out| write_expanded(value, out));

@@ -1,6 +1,7 @@
 //! Ordinary text: blank lines and blanks that say nothing, lines that come again at once, long stack traces, base64.
 //!
-//! Fenced and indented code, inline code, quotations and programs without a fence stay as they are. A quotation that goes
+//! Fenced and indented code, inline code, quotations and programs without a fence stay as they are, but for base64, which
+//! only a fence keeps. A quotation that goes
 //! on in another paragraph is not seen as one there. Two blanks at a line's end, which Markdown reads as a line break, go:
 //! the line still ends there. Tabs within a line stay: they part cells, also empty ones.
 
@@ -19,6 +20,8 @@ pub fn shorten(text: &str, options: Options) -> String {
     let kinds = kinds(&lines);
     let mut writer = Writer { out: String::with_capacity(text.len()), last: None, blanks: 0, quote: Quote::default() };
     let mut at = 0;
+    // Lines before this one are known to be no base64.
+    let mut looked_at = 0;
     // The line behind a stack trace is the message.
     let mut is_message = false;
     while let (Some(line), Some(kind)) = (lines.get(at), kinds.get(at)) {
@@ -40,14 +43,15 @@ pub fn shorten(text: &str, options: Options) -> String {
             is_message = true;
             continue;
         }
-        let before = at.checked_sub(1).and_then(|before| lines.get(before)).copied();
-        if options.binary
-            && *kind == Kind::Prose
-            && let Some((count, mark)) = binary::block(rest, before)
-        {
-            writer.exact(&mark, *kind, &lines, at);
-            at += count;
-            continue;
+        if options.binary && *kind == Kind::Prose && at >= looked_at {
+            let before = at.checked_sub(1).and_then(|before| lines.get(before)).copied();
+            let (count, mark) = binary::block(rest, before);
+            looked_at = at + count;
+            if let Some(mark) = mark {
+                writer.exact(&mark, *kind, &lines, at);
+                at = looked_at;
+                continue;
+            }
         }
         let is_message_here = std::mem::take(&mut is_message) || frames::begins(rest.get(1..).unwrap_or_default());
         match kind {

@@ -9,6 +9,8 @@ mod write;
 
 use scan::{Scanner, Token};
 
+use super::inline::INVISIBLE;
+
 /// Of a fragment, which says less of itself than a page.
 const LEAST_TAGS: usize = 6;
 /// One tag in so many bytes.
@@ -73,7 +75,7 @@ pub fn read(text: &str) -> Option<String> {
 }
 
 pub fn is_html(text: &str) -> bool {
-    let start = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{FEFF}');
+    let start = text.trim_start_matches(|c: char| c.is_whitespace() || INVISIBLE.contains(&c));
     if !start.starts_with('<') {
         return false;
     }

@@ -120,11 +120,8 @@ impl<'a> Iterator for Scanner<'a> {
             return Some(token);
         }
         // A "<" that begins no tag is text.
-        let length = rest
-            .get(1..)
-            .and_then(|_| rest.bytes().skip(1).position(|byte| byte == b'<'))
-            .map_or(rest.len(), |end| end + 1);
-        let length = if self.lacks_end { rest.len() } else { length };
+        let next = if self.lacks_end { None } else { rest.bytes().skip(1).position(|byte| byte == b'<') };
+        let length = next.map_or(rest.len(), |offset| offset + 1);
         self.at += length;
         rest.get(..length).map(Token::Text)
     }

@@ -59,6 +59,8 @@ struct Writer<'a> {
     /// Cells of the row so far; None: outside of rows.
     cells: Option<usize>,
     link: Option<(&'a str, usize)>,
+    /// Where the last address ends: a word does not follow without a blank.
+    link_end: usize,
     code: Option<Code>,
 }
 
@@ -70,6 +72,7 @@ pub fn write(page: &str) -> String {
         quotes: 0,
         cells: None,
         link: None,
+        link_end: 0,
         code: None,
     };
     for token in Scanner::new(page) {
@@ -138,6 +141,9 @@ impl<'a> Writer<'a> {
             }
             let end = word.find(is_blank).unwrap_or(word.len());
             let (now, next) = word.split_at(end);
+            if self.link_end == self.out.len() && now.starts_with(char::is_alphanumeric) {
+                self.wants(Gap::Blank);
+            }
             self.put(now);
             rest = next;
         }
@@ -158,7 +164,7 @@ impl<'a> Writer<'a> {
             "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
                 self.cells = None;
                 self.edge(Gap::Empty);
-                let level = name.bytes().nth(1).map_or(1, |digit| usize::from(digit - b'0'));
+                let level = name.as_bytes().get(1).map_or(1, |digit| usize::from(digit - b'0'));
                 self.mark(&"######"[..level.min(6)]);
             }
             "ul" | "ol" | "menu" => {
@@ -330,6 +336,7 @@ impl<'a> Writer<'a> {
                 let gap = std::mem::replace(&mut self.gap, Gap::Blank);
                 self.put(&format!("({address})"));
                 self.gap = gap;
+                self.link_end = self.out.len();
             }
         }
     }

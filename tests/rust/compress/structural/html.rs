@@ -77,6 +77,8 @@ fn what_breaks_off_hides_nothing() {
         ("one <div title=\"x > y\">two", vec!["one\ntwo"]),
         ("one <a href=\"x>two", vec!["one", "two"]),
         ("one <b", vec!["one"]),
+        ("one <kbd>←</kbd> <kbd>→</kbd> two", vec!["one ← → two"]),
+        ("<a href=\"/x\">one</a>two", vec!["one (/x) two"]),
         ("one \0 two", vec!["one \0 two"]),
         ("one &bogus; &amp two", vec!["one &bogus;", "two"]),
         ("<table><tr><td>one<h2>two</h2><pre>three", vec!["one", "## two", "three"]),
@@ -97,7 +99,7 @@ fn a_page_that_shows_html_stays() {
 
 #[test]
 fn nothing_takes_long() {
-    let many = 200_000;
+    let many = 100_000;
     let bodies = [
         "<div>".repeat(many),
         "<ul><li>".repeat(many),

@@ -37,10 +37,23 @@ fn equal_objects_become_a_table() {
 }
 
 #[test]
+fn lists_of_equal_objects_in_a_list_are_one_table() {
+    let text = r#"[[{"from": "JFK", "to": "ATL"}, {"from": "ATL", "to": "SEA"}], [], [{"from": "JFK", "to": "SEA"}]]"#;
+    let table = r#"{"columns":["from","to"],"groups":[[["JFK","ATL"],["ATL","SEA"]],[],[["JFK","SEA"]]]}"#;
+    assert_eq!(short(text), table);
+    assert_eq!(expand(table), text.replace(": ", ":").replace(", ", ","));
+}
+
+#[test]
 fn what_could_be_mistaken_for_a_table_forbids_tables() {
     let rows = r#"[{"first name":1,"last name":2},{"first name":3,"last name":4},{"first name":5,"last name":6}]"#;
     assert!(short(rows).starts_with("{\"columns\""));
-    for own in [r#"{"columns":["a"],"rows":[[1]]}"#, r#"{"rows":1,"col\u0075mns":2}"#, r#"{"columns":1,"lines":[]}"#] {
+    for own in [
+        r#"{"columns":["a"],"rows":[[1]]}"#,
+        r#"{"rows":1,"col\u0075mns":2}"#,
+        r#"{"columns":1,"lines":[]}"#,
+        r#"{"groups":[],"columns":1}"#,
+    ] {
         let text = format!("[{own},{rows}]");
         assert!(short(&text).contains(rows), "{text}");
     }
@@ -75,7 +88,7 @@ fn lines_of_json_are_one_table() {
 #[test]
 fn what_is_no_json_is_text() {
     for text in [
-        "{'a': 1, 'b': [True, None]}",
+        "{'a': 'two  words', 'b': [True, None]}",
         "{\"a\": 01}",
         "{\"a\": 1,}",
         "[1, 2",

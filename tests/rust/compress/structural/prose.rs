@@ -59,6 +59,8 @@ fn lines_that_come_again_are_counted() {
     let line = "12:00 worker 3 is waiting";
     assert_eq!(short(&format!("{line}\n{line}\n{line}\nDone")), format!("{line} [×3]\nDone"));
     assert_eq!(short(&format!("{line}\n{line}  \n")), format!("{line} [×2]\n"));
+    let line = "12:00 payload {one: 1}";
+    assert_eq!(short(&format!("{line}\n{line}\n{line}\n")), format!("{line} [×3]\n"));
     // A short one, a quotation's, a table's, code.
     for text in [
         "so it is\nso it is",
