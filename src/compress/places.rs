@@ -48,6 +48,15 @@ impl Part {
 const DOCUMENTS: [&str; 7] =
     ["document_content", "document", "documents", "context", "passage", "source", "search_result"];
 
+/// Who says a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
 /// Where a text stands in its message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Path {
@@ -65,6 +74,7 @@ pub struct Place {
     /// Bytes of the text at `path`.
     pub range: std::ops::Range<usize>,
     pub part: Part,
+    pub voice: Voice,
 }
 
 /// A request's messages, as they came.
@@ -158,6 +168,12 @@ impl Messages {
                 Some("user" | "assistant") if message < history_end => Some(Part::History),
                 _ => None,
             };
+            let voice = match role(value) {
+                Some("system" | "developer") => Voice::System,
+                Some("assistant") => Voice::Assistant,
+                Some("user") => Voice::User,
+                _ => Voice::Tool,
+            };
             let field = if is_result { "output" } else { "content" };
             let is_last = part == Some(Part::LastUser);
             // Of the last message nothing is touched that was not asked for.
@@ -173,20 +189,20 @@ impl Messages {
                     let Some((path, text)) = texts.into_iter().last() else { continue };
                     let end = question_at(text);
                     if end > 0 {
-                        places.push(Place { message, path, range: 0..end, part: Part::LastUser });
+                        places.push(Place { message, path, range: 0..end, part: Part::LastUser, voice });
                     }
                     continue;
                 }
                 Some(part) => {
                     let whole = texts.into_iter();
-                    places.extend(whole.map(|(path, text)| Place { message, path, range: 0..text.len(), part }));
+                    places.extend(whole.map(|(path, text)| Place { message, path, range: 0..text.len(), part, voice }));
                     continue;
                 }
                 None => {}
             }
             if takes_documents {
                 let marked = documents.into_iter();
-                places.extend(marked.map(|(path, range)| Place { message, path, range, part: Part::Documents }));
+                places.extend(marked.map(|(path, range)| Place { message, path, range, part: Part::Documents, voice }));
             }
         }
         places

@@ -204,7 +204,9 @@ impl Report {
         stage.saved.add(saving.amount);
         stage.saved_tokens += saving.tokens;
         self.saved_prompt_tokens += saving.tokens;
-        line(&mut self.by_tag, saving.tag.as_deref().unwrap_or_default()).saved.add(saving.amount);
+        let tag = line(&mut self.by_tag, saving.tag.as_deref().unwrap_or_default());
+        tag.saved.add(saving.amount);
+        tag.saved_tokens += saving.tokens;
         if saving.amount.is_none() {
             self.unknown_price(&saving.model);
         }

@@ -7,7 +7,6 @@
 mod asking;
 mod check;
 mod group;
-mod resting;
 pub mod settings;
 pub mod share;
 pub mod vote;
@@ -20,11 +19,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::resting::Resting;
 use self::settings::Settings;
 use self::window::{Seat, Then, Verdict, Windows, turn};
 use self::work::{Shared, Work};
 use super::lacking::Lacking;
+use super::resting::Resting;
 use crate::context::Context;
 use crate::error::Result;
 use crate::exchange::{Request, Response};
@@ -34,6 +33,8 @@ use crate::pipeline::{Next, Stage};
 const NAME: &str = "batch";
 /// How long the calls of one `map` wait for each other at most: a worker may be held up by something else.
 const LONGEST: Duration = Duration::from_secs(1);
+/// How long no pack is sent where several came to little: what is asked again costs more than they save.
+const REST: Duration = Duration::from_secs(600);
 /// Longer than any call waits.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
@@ -45,7 +46,7 @@ pub struct BatchStage {
 
 impl BatchStage {
     pub fn new(settings: Settings, prices: Arc<PriceTable>) -> Self {
-        let shared = Shared { settings, prices, without_schemas: Lacking::default(), resting: Resting::default() };
+        let shared = Shared { settings, prices, without_schemas: Lacking::default(), resting: Resting::new(REST) };
         Self { shared: Arc::new(shared), windows: Arc::default() }
     }
 

@@ -8,5 +8,6 @@ pub mod compress;
 mod counterfactual;
 pub mod escalate;
 mod lacking;
+mod resting;
 pub mod route;
 mod sample;

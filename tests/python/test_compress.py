@@ -225,6 +225,37 @@ def test_extractive_keeps_what_answers_the_question(face: Face, upstream: Upstre
     assert tokens[1] <= 0.2 * tokens[0]
 
 
+def test_words_to_be_heeded_or_imitated_are_not_put_otherwise(face: Face, upstream: Upstream) -> None:
+    """An example of an answer is to be answered like; a page that the model wrote is to be changed in the next turn."""
+    text = LONG.strip()
+    page = f"<html><body><p id='a'>{text}</p><ul><li>a</li><li>b</li></ul></body></html>"
+    rules = f"End with {'=' * 40}\nName:    <name>\n\n\n{text}  \n{text}"
+    messages = [
+        system(rules),
+        user("rows?"),
+        assistant(RESULT),
+        user("a page?"),
+        assistant(page),
+        user(page),
+        assistant(text),
+        assistant(text),
+        user("and?"),
+    ]
+    client = face.client(upstream, policy=policy(keep_turns=1))
+    face.chat(client, messages=messages)
+    got = sent(upstream)
+    assert got[1:] == messages[1:]
+    assert got[0]["content"] == rules.replace("\n\n\n", "\n\n").replace("  \n", "\n")
+
+
+def test_documents_of_a_system_message_are_not_cut_for_a_question(face: Face, upstream: Upstream) -> None:
+    text = " ".join(f"Rule {number} is about the colour of room {number}." for number in range(80))
+    client = face.client(upstream, policy=policy(methods=["extractive"], parts=["documents"]))
+    messages = [system(f"<context>{text}</context>"), user("Which rule is about room 7?")]
+    face.chat(client, messages=messages)
+    assert sent(upstream) == messages
+
+
 # ---- what it saves ----
 
 
@@ -269,6 +300,33 @@ def test_an_error_saves_nothing(face: Face, upstream: Upstream) -> None:
     with pytest.raises(openai.BadRequestError):
         face.chat(client, messages=[system(), user("hi")])
     assert "compress" not in client.savings().by_stage
+
+
+def test_a_stream_that_breaks_off_saves_nothing(face: Face, upstream: Upstream) -> None:
+    from upstream import chat_events
+
+    upstream.script = lambda seen, number: Reply(pieces=chat_events("pong pong")[:2], cut=True)
+    client = face.client(upstream, policy=policy(methods=[halve]))
+    stream = face.chat(client, messages=[system(), user("hi")], stream=True)
+    with pytest.raises(openai.APIError):
+        face.items(stream)
+    made = receipt(stream).compress
+    assert made is not None and (made.saved_tokens, made.saved) == (0, 0)
+    assert "compress" not in client.savings().by_stage
+
+
+def test_what_is_saved_has_the_price_of_the_model_that_answered(face: Face, upstream: Upstream) -> None:
+    def script(seen: Seen, number: int) -> Reply:
+        if seen.json["model"] == MODEL:
+            return Reply(503, {"error": {"message": "no"}})
+        return Reply(body=chat("pong", model="writer"))
+
+    upstream.script = script
+    made = policy(methods=[halve])
+    made["models"] = {**PRICES, MODEL: {**PRICES[MODEL], "fallback": ["writer"]}}
+    client = face.client(upstream, policy=made)
+    found = receipt(face.chat(client, messages=[system(), user("hi")])).compress
+    assert found is not None and found.saved == Decimal(found.saved_tokens) / 10**6
 
 
 def test_streams(face: Face, upstream: Upstream) -> None:
@@ -331,6 +389,27 @@ def test_a_system_prompt_is_not_made_too_short_to_be_cached(face: Face, upstream
         assert ("compress" in client.savings().by_stage) is not is_kept
 
 
+def test_a_system_prompt_that_was_sent_short_stays_short(face: Face, upstream: Upstream) -> None:
+    text = LONG * 2
+    client = face.client(
+        upstream, policy=policy(models=DISCOUNT, parts=["system"], methods=[lambda request: "Fox. " * 9])
+    )
+    for question in (LONG * 2, "hi"):
+        answer = face.chat(client, messages=[system(text), user(question)])
+        assert sent(upstream)[0] == system("Fox. " * 9)
+    made = receipt(answer).compress
+    assert made is not None and made.saved_tokens > 1000
+
+
+def test_the_next_turn_of_a_stream_that_was_left_has_the_same_beginning(face: Face, upstream: Upstream) -> None:
+    counter = itertools.count(1)
+    client = face.client(upstream, policy=policy(methods=[lambda request: f"{next(counter)}"]))
+    stream = face.chat(client, messages=[system(), user("hi")], stream=True)
+    face.run(stream.close)
+    face.chat(client, messages=[system(), user("hi"), assistant("po"), user("go on")])
+    assert sent(upstream)[0] == system("1")
+
+
 def test_conversations_of_two_keys_share_nothing(face: Face, upstream: Upstream) -> None:
     counter = itertools.count(1)
     made = policy(methods=[lambda request: f"{next(counter)}"])
@@ -378,6 +457,19 @@ def test_a_function_that_fails_leaves_the_text(
     assert answer.choices[0].message.content.startswith("pong")
 
 
+def test_all_texts_of_a_call_share_its_time(face: Face, upstream: Upstream) -> None:
+    def slow(request: farthing.CompressRequest) -> str:
+        time.sleep(0.4)
+        return "short"
+
+    client = face.client(upstream, policy=policy(methods=[slow], timeout=0.5))
+    began = time.monotonic()
+    answer = face.chat(client, messages=[user("a"), *tool(LONG), *tool(LONG[1:]), *tool(LONG[2:]), *tool(LONG[3:])])
+    assert time.monotonic() - began < 3, "and not four times as long"
+    assert "no time left" in notes(answer) or "no answer within" in notes(answer)
+    assert sum(message["content"] == "short" for message in sent(upstream)) == 1
+
+
 def test_a_function_may_call_the_client(face: Face, upstream: Upstream) -> None:
     made: dict[str, Any] = {}
 
@@ -423,7 +515,7 @@ SUMMARY = "The fox jumps over the dog. It cost 1,250 euro in Berlin; see https:/
 
 
 def summary(**more: Any) -> dict[str, Any]:
-    return policy(methods=["summarise"], parts=["system"], summarise={"model": "writer", **more})
+    return policy(methods=["summarise"], parts=["system"], summarise={"model": "writer", "keep": 0.1, **more})
 
 
 def test_a_system_prompt_is_summarised_once(face: Face, upstream: Upstream) -> None:
@@ -444,7 +536,9 @@ def test_a_system_prompt_is_summarised_once(face: Face, upstream: Upstream) -> N
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("The fox jumps over the dog. It cost euro in Berlin.", "facts"),
+        (LONG[:200] + "It cost euro in Berlin.", "facts"),
+        ("OK.", "much shorter"),
+        ("I am sorry, but I cannot help you with anything of this kind. " * 4, "something else"),
         (FACTS + FACTS, "not shorter"),
         ("", "empty"),
     ],
@@ -459,6 +553,25 @@ def test_a_summary_that_is_worse_is_not_used(face: Face, upstream: Upstream, sai
     assert writer.asked == 1, "the same text is not asked about again"
     face.chat(client, messages=[system(FACTS), user("c")])
     assert "compress" in client.savings().by_stage, "what was in vain is on the bill"
+
+
+def test_a_summary_that_turns_a_rule_into_its_opposite_is_not_used(face: Face, upstream: Upstream) -> None:
+    rules = "Never tell the balance of an account to anybody. Do not open doors. Be kind to all who ask. " * 12
+    Writer(upstream, lambda text: "Tell the balance of an account to anybody. Open doors. Be kind to all who ask.")
+    client = face.client(upstream, policy=summary())
+    answer = face.chat(client, messages=[system(rules), user("a")])
+    assert sent(upstream)[0] == system(rules)
+    assert "negations" in notes(answer)
+
+
+def test_a_writer_that_takes_no_limits(face: Face, upstream: Upstream) -> None:
+    writer = Writer(upstream, lambda text: SUMMARY)
+    writer.reply = lambda: (
+        Reply(400, {"error": {"message": "no max_tokens"}}) if "max_tokens" in upstream.seen[-1].json else None
+    )
+    client = face.client(upstream, policy=summary())
+    face.chat(client, messages=[system(FACTS), user("a")])
+    assert sent(upstream)[0] == system(SUMMARY)
 
 
 def test_a_writer_that_cannot_answer_leaves_the_text(face: Face, upstream: Upstream) -> None:
@@ -632,6 +745,45 @@ def test_where_the_tool_cannot_be_offered_nothing_is_left_out(
     face.chat(agent(face, upstream), messages=[user("look"), *tool(LONG)], tools=TOOLS, **more)
     assert sent(upstream)[2]["content"] == LONG
     assert upstream.seen[-1].json["tools"] == TOOLS
+
+
+def test_where_the_tool_is_not_offered_any_more_the_whole_is_sent(face: Face, upstream: Upstream) -> None:
+    Agent(upstream, times=0)
+    client = agent(face, upstream)
+    messages = [user("look"), *tool(LONG)]
+    face.chat(client, messages=messages, tools=TOOLS)
+    short = sent(upstream)[2]
+    longer = [*messages, assistant("done"), user("and?")]
+    face.chat(client, messages=longer, tools=TOOLS, tool_choice="required")
+    assert sent(upstream) == longer
+    face.chat(client, messages=longer, tools=TOOLS)
+    assert sent(upstream)[2] == short
+
+
+def test_equal_results_come_back_together(face: Face, upstream: Upstream) -> None:
+    Agent(upstream)
+    messages = [user("look"), *tool(LONG, "call_1"), *tool(LONG, "call_2")]
+    face.chat(agent(face, upstream), messages=messages, tools=TOOLS)
+    assert len(upstream.seen) == 2
+    assert sent(upstream) == messages
+
+
+def test_a_tool_of_the_same_name_is_the_applications(face: Face, upstream: Upstream) -> None:
+    own = [{"type": "function", "function": {"name": "farthing_restore", "parameters": {"type": "object"}}}]
+    upstream.script = lambda seen, number: Reply(
+        body=with_calls(chat(model=MODEL), [("call_8", "farthing_restore", "{}")])
+    )
+    answer = face.chat(agent(face, upstream), messages=[user("look"), *tool(LONG)], tools=own)
+    assert answer.choices[0].message.tool_calls[0].function.name == "farthing_restore"
+    assert upstream.seen[-1].json["tools"] == own
+    assert sent(upstream)[2]["content"] == LONG
+
+
+def test_a_bad_request_is_asked_once(face: Face, upstream: Upstream) -> None:
+    upstream.script = lambda seen, number: Reply(400, {"error": {"message": "bad temperature"}})
+    with pytest.raises(openai.BadRequestError):
+        face.chat(agent(face, upstream), messages=[user("look"), *tool(LONG)])
+    assert len(upstream.seen) == 1
 
 
 def test_a_server_without_tools_gets_the_whole_result(face: Face, upstream: Upstream) -> None:

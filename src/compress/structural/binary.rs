@@ -10,7 +10,7 @@ const LEAST_IN_JSON: usize = 400;
 const WIDTHS: std::ops::RangeInclusive<usize> = 60..=76;
 /// Keys and certificates (DER, PEM, ssh) and JSON, which is what tokens begin with.
 const KEPT: [&str; 4] = ["MI", "LS0tLS1", "AAAAB3NzaC1", "eyJ"];
-const KEPT_NAMES: [&str; 13] = [
+const KEPT_NAMES: [&str; 21] = [
     "key",
     "token",
     "secret",
@@ -24,6 +24,14 @@ const KEPT_NAMES: [&str; 13] = [
     "password",
     "credential",
     "nonce",
+    "_id",
+    "state",
+    "continu",
+    "encrypt",
+    "thread",
+    "session",
+    "ticket",
+    "handle",
 ];
 
 /// Of a member's string, without its quotation marks.

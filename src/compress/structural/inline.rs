@@ -3,11 +3,11 @@
 /// Of one punctuation character; more are written as [`RULE`].
 const MOST_RULE: usize = 20;
 const RULE: usize = 10;
-const RULES: &str = "-=_*#~.+";
+const RULES: &str = "-=_.";
 /// Bytes that are written otherwise, or begin a character that is.
 const IS_LOOKED_AT: [bool; 256] = {
     let mut looked_at = [false; 256];
-    let bytes = b"` -=_*#~.+\xC2\xE2\xEF";
+    let bytes = b"` -=_.\xC2\xE2\xEF";
     let mut at = 0;
     while at < bytes.len() {
         looked_at[bytes[at] as usize] = true;
@@ -69,9 +69,26 @@ pub fn has_columns(line: &str) -> bool {
     false
 }
 
+/// Whether a line is made of words alone: between the signs of code, data and markup, blanks may count.
+fn is_plain(line: &str) -> bool {
+    let bytes = line.as_bytes();
+    let is_within_word = |at: usize| {
+        let is_letter = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric);
+        is_letter(at.checked_sub(1)) && is_letter(Some(at + 1))
+    };
+    bytes.iter().enumerate().all(|(at, byte)| match byte {
+        b'\'' => is_within_word(at),
+        b'=' | b'{' | b'}' | b'[' | b']' | b'<' | b'>' | b'|' | b';' | b'\\' | b'$' | b'%' | b'&' | b'@' | b'^' => {
+            false
+        }
+        _ => true,
+    })
+}
+
 /// Writes the line. `is_drawn`: its blanks and rules are part of a drawing.
 pub fn write(line: &str, quote: &mut Quote, is_drawn: bool, out: &mut String) {
     let (kept, kept_end) = quote.range(line);
+    let is_plain = is_plain(line);
     let end = kept_end.max(trimmed(line));
     let line = line.get(..end).unwrap_or(line);
     let bytes = line.as_bytes();
@@ -91,12 +108,17 @@ pub fn write(line: &str, quote: &mut Quote, is_drawn: bool, out: &mut String) {
                 at = code_end(bytes, at);
                 continue;
             }
-            b' ' => blanks(line, at, is_drawn),
-            0xC2 if bytes.get(at + 1) == Some(&0xA0) => blanks(line, at, is_drawn),
+            b' ' => blanks(line, at, is_drawn || !is_plain),
+            0xC2 if bytes.get(at + 1) == Some(&0xA0) => blanks(line, at, is_drawn || !is_plain),
             0xC2 | 0xE2 | 0xEF => invisible(line, at),
             byte if RULES.as_bytes().contains(byte) => {
                 let length = bytes.iter().skip(at).take_while(|other| *other == byte).count();
-                (length, (length > MOST_RULE && !is_drawn).then(|| line.get(at..at + RULE).unwrap_or_default()))
+                // Dots lead to a number; of others a part of a line may be a bar.
+                let is_alone = *byte == b'.' || length == line.trim_start().len();
+                (
+                    length,
+                    (length > MOST_RULE && is_alone && !is_drawn).then(|| line.get(at..at + RULE).unwrap_or_default()),
+                )
             }
             _ => (1, None),
         };

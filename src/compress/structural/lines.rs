@@ -68,7 +68,23 @@ pub fn kinds(lines: &[&str]) -> Vec<Kind> {
         }
         had_columns = columns;
     }
+    // Rules of several lengths below each other are bars.
+    for (at, pair) in lines.windows(2).enumerate() {
+        if let (Some(one), Some(other)) = (rule(pair[0]), rule(pair[1]))
+            && one != other
+        {
+            kinds[at] = Kind::Drawn;
+            kinds[at + 1] = Kind::Drawn;
+        }
+    }
     kinds
+}
+
+/// How long a line is that is a rule.
+fn rule(line: &str) -> Option<usize> {
+    let line = line.trim();
+    let first = *line.as_bytes().first().filter(|byte| matches!(byte, b'-' | b'=' | b'_'))?;
+    line.bytes().all(|byte| byte == first).then_some(line.len())
 }
 
 fn one(line: &str, fence: &mut Option<(u8, usize)>) -> Kind {

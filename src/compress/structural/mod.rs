@@ -28,14 +28,31 @@ const MOST_ROUNDS: usize = 8;
 pub struct Options {
     /// Lists of equal JSON objects are written as tables.
     pub tables: bool,
-    /// Base64 that no model reads is written as its size. The one part that loses something.
+    /// Base64 that no model reads is written as its size. It loses something, as [`Self::pages`] does.
     pub binary: bool,
+    /// HTML becomes the text that it shows.
+    pub pages: bool,
+    /// It is something to read, as the result of a tool is. Where it is somebody's own words, to be heeded or imitated, nothing
+    /// goes but blanks at the ends of lines and empty lines.
+    pub data: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tables: true, binary: true }
+        Self { tables: true, binary: true, pages: true, data: true }
     }
+}
+
+impl Options {
+    /// For what tells a model what to do, or how to write.
+    pub const WORDS: Self = Self { tables: false, binary: false, pages: false, data: false };
+}
+
+/// Whether the shorter text shows less than the longer one had: the source of a page, a file in base64, frames of libraries.
+pub fn shows_less(text: &str, shorter: &str) -> bool {
+    const MARKS: [&str; 2] = ["base64, ", " frames of libraries]"];
+    let more = |mark: &&str| shorter.matches(mark).count() > text.matches(mark).count();
+    MARKS.iter().any(|mark| more(&mark)) || (text.contains('<') && html::read(text).is_some())
 }
 
 /// A shorter text that says the same; None: there is nothing to gain.
@@ -44,7 +61,7 @@ pub fn compress(text: &str) -> Option<String> {
 }
 
 pub fn compress_with(text: &str, options: Options) -> Option<String> {
-    let read = html::read(text);
+    let read = if options.pages { html::read(text) } else { None };
     let mut current = match read {
         // What it says would be taken for HTML itself, and lose what it shows.
         Some(read) if html::is_html(&read) => return None,
@@ -62,6 +79,7 @@ pub fn compress_with(text: &str, options: Options) -> Option<String> {
 }
 
 fn round(text: &str, options: Options) -> Option<String> {
-    let shorter = minify::minify(text, options).unwrap_or_else(|| text::shorten(text, options));
+    let json = if options.data { minify::minify(text, options) } else { None };
+    let shorter = json.unwrap_or_else(|| text::shorten(text, options));
     (shorter.len() < text.len() && !shorter.is_empty()).then_some(shorter)
 }

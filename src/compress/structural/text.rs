@@ -37,6 +37,12 @@ pub fn shorten(text: &str, options: Options) -> String {
             at += 1;
             continue;
         }
+        if !options.data {
+            let trimmed = if *kind == Kind::Prose { line.trim_end_matches([' ', '\r']) } else { line };
+            writer.exact(trimmed, *kind, &lines, at);
+            at += 1;
+            continue;
+        }
         if let Some(run) = frames::run(rest) {
             writer.frames(rest, &run, &lines, at);
             at += run.lines;
@@ -109,8 +115,10 @@ impl Writer {
         let Some(line) = rest.first().filter(|line| line.len() >= LEAST_REPEATED && line.contains(' ')) else {
             return 1;
         };
-        // A quotation would begin or end with each of them; a table's row is data.
-        if kind != Kind::Prose || self.quote.is_open && self.blanks == 0 || has_mark(line) && is_odd(line) {
+        // A quotation would begin or end with each of them; a table's row is data, and a statement is made as often as it
+        // stands there.
+        let is_code = !is_log(line) && (line.contains(['=', '(', ';', '{']) || line.matches(',').nth(1).is_some());
+        if kind != Kind::Prose || is_code || self.quote.is_open && self.blanks == 0 || has_mark(line) && is_odd(line) {
             return 1;
         }
         rest.iter().take_while(|other| *other == line).count()
@@ -140,6 +148,17 @@ impl Writer {
             None => write(0, run.lines, self),
         }
     }
+}
+
+/// Whether a line begins with its time, or its level.
+fn is_log(line: &str) -> bool {
+    const LEVELS: [&str; 7] = ["TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL"];
+    let begins_with_time = |word: &str| {
+        word.bytes().filter(u8::is_ascii_digit).count() >= 3 && word.contains([':', '-', '/']) && !word.contains(',')
+    };
+    let mut words = line.trim_start_matches('[').split([' ', ']']);
+    words.next().is_some_and(begins_with_time)
+        || line.split([' ', ':', '[', ']']).take(4).any(|word| LEVELS.contains(&word))
 }
 
 fn is_odd(line: &str) -> bool {

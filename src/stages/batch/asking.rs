@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 
 use super::NAME;
 use super::group::{model, prefix_tokens};
-use super::resting::Task;
 use super::share::Weights;
 use super::window::{Seat, turn};
+use super::work::Task;
 use super::work::{OUTPUT_OVERHEAD, Work, in_vain};
 use crate::batch::{Flaw, Format, Pack, Shape, pack};
 use crate::context::Context;

@@ -12,7 +12,6 @@ use futures_util::future::{BoxFuture, join_all};
 use super::NAME;
 use super::asking::{Answered, Asked, Failed, answer};
 use super::check;
-use super::resting::{MOST_IN_VAIN, Resting};
 use super::settings::Settings;
 use super::share::{Weights, split_money};
 use super::vote;
@@ -23,7 +22,8 @@ use crate::ledger::{Charge, Money, PriceTable, Purpose, Saving, UPSTREAM, Usage}
 use crate::pipeline::Next;
 use crate::receipt::Packed;
 use crate::stages::counterfactual::now;
-use crate::stages::lacking::Lacking;
+use crate::stages::lacking::{Lacking, Place};
+use crate::stages::resting::{MOST_IN_VAIN, Resting};
 use crate::tokens::answer::text_tokens;
 use crate::upstream::retry::pause;
 
@@ -37,12 +37,16 @@ const MOST_PAUSE: Duration = Duration::from_secs(5);
 
 const NOBODY: &str = "no other call came to share a request with";
 
+/// A place, and a hash of what all questions of a pack have in common: what a model cannot do with one prompt it may do with
+/// another.
+pub type Task = (Place, u64);
+
 /// What all packs of a policy share.
 pub struct Shared {
     pub settings: Settings,
     pub prices: Arc<PriceTable>,
     pub without_schemas: Lacking,
-    pub resting: Resting,
+    pub resting: Resting<Task>,
 }
 
 /// See the module. Cheap to clone.

@@ -36,6 +36,10 @@ pub fn offered(request: &Request) -> Option<Request> {
         return None;
     }
     let mut tools = request.get::<Vec<Value>>("tools").unwrap_or_default();
+    let name = |tool: &Value| tool.get("function").unwrap_or(tool).get("name").cloned();
+    if tools.iter().any(|tool| name(tool).is_some_and(|name| name == TOOL)) {
+        return None;
+    }
     let parameters = json!({
         "type": "object",
         "properties": {"id": {"type": "string"}},

@@ -32,25 +32,20 @@ pub struct Form {
     pub restored: bool,
     /// Another time nothing else would come of it.
     pub tried: bool,
-    pub sent: Instant,
+    /// When an answer to it came; None = it is on its way.
+    pub sent: Option<Instant>,
 }
 
 impl Form {
     /// As the caller sent it.
     pub fn whole(tokens: u64) -> Self {
         let (message, saved) = (None, 0);
-        Self { message, tokens, saved, recoverable: false, restored: false, tried: false, sent: Instant::now() }
-    }
-
-    /// The same, sent now.
-    #[must_use]
-    pub fn again(self) -> Self {
-        Self { sent: Instant::now(), ..self }
+        Self { message, tokens, saved, recoverable: false, restored: false, tried: false, sent: None }
     }
 
     /// Whether the provider may still have it in its cache.
     pub fn is_fresh(&self) -> bool {
-        self.sent.elapsed() < PROVIDER_KEEPS
+        self.sent.is_some_and(|sent| sent.elapsed() < PROVIDER_KEEPS)
     }
 
     /// Whether it stays as it was sent, also where that costs no discount. `may_change`: the policy names a part of it.
@@ -73,8 +68,20 @@ impl Sent {
         self.0.get(hash)
     }
 
-    pub fn remember(&self, hash: Hash, form: Form) {
-        self.0.insert(hash, form);
+    /// The form in which a message goes out: this one, or another that went out meanwhile.
+    pub fn first(&self, hash: Hash, form: Form) -> Form {
+        match self.0.get(&hash).filter(|other| other.message.is_some()) {
+            Some(other) => other,
+            None => {
+                self.0.insert(hash, form.clone());
+                form
+            }
+        }
+    }
+
+    /// It was answered.
+    pub fn confirm(&self, hash: Hash, form: Form) {
+        self.0.insert(hash, Form { sent: Some(Instant::now()), ..form });
     }
 }
 

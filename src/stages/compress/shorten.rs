@@ -1,6 +1,7 @@
 //! One text, shortened by the methods of the policy, one after the other: what one leaves, the next one gets.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use tokio::sync::Mutex;
 use super::NAME;
 use super::recover::id;
 use super::settings::{Method, Settings, Summarise};
-use crate::compress::places::Part;
+use crate::compress::places::{Part, Place, Voice};
 use crate::compress::worth::Summary;
 use crate::compress::{extractive, structural, summary};
 use crate::context::Context;
@@ -19,13 +20,17 @@ use crate::exchange::Endpoint;
 use crate::ledger::PriceTable;
 use crate::ledger::price::Rates;
 use crate::pipeline::Next;
+use crate::route::classify::thinks;
 use crate::stages::aside;
 use crate::stages::counterfactual::now;
+use crate::stages::resting::Resting;
 use crate::tokens::Vocabulary;
 
 /// Bytes of summaries, and of what functions returned, that are kept.
 const KEPT: u64 = 64 << 20;
 
+/// How long a model or a function that failed several times in a row is not asked.
+const REST: Duration = Duration::from_secs(60);
 /// Texts that are asked about at a time.
 const MOST_ASKED: u64 = 10_000;
 
@@ -51,11 +56,20 @@ pub struct Job<'a> {
     pub rates: Option<&'a Rates>,
     /// What is left out of a tool's result cannot be asked for, though it should be.
     pub keeps_results: bool,
-    /// Whose call it is: nobody gets what another's text was made into.
+    /// Until when functions and models may be asked.
+    pub deadline: Instant,
+    /// Tells apart what is remembered of conversations: whose they are, and with which model.
     pub scope: &'a [u8],
+    /// Whose call it is: nobody gets what another's text was made into.
+    pub tenant: &'a [u8],
 }
 
 impl Job<'_> {
+    /// What is left of the time; None: nothing.
+    fn left(&self) -> Option<Duration> {
+        Some(self.deadline.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
     pub fn count(&self, text: &str) -> u64 {
         self.vocabulary.count(text).tokens
     }
@@ -85,6 +99,8 @@ pub struct Shortener {
     /// None = not to be shortened: why, is only said the first time.
     made: Cache<[u8; 32], Option<Arc<str>>>,
     asking: Cache<[u8; 32], Arc<Mutex<()>>>,
+    /// Models and functions that failed.
+    resting: Resting<(&'static str, Arc<str>)>,
 }
 
 impl Default for Shortener {
@@ -92,7 +108,11 @@ impl Default for Shortener {
         let weigh = |_: &[u8; 32], text: &Option<Arc<str>>| {
             u32::try_from(64 + text.as_ref().map_or(0, |text| text.len())).unwrap_or(u32::MAX)
         };
-        Self { made: Cache::builder().max_capacity(KEPT).weigher(weigh).build(), asking: Cache::new(MOST_ASKED) }
+        Self {
+            made: Cache::builder().max_capacity(KEPT).weigher(weigh).build(),
+            asking: Cache::new(MOST_ASKED),
+            resting: Resting::new(REST),
+        }
     }
 }
 
@@ -102,48 +122,57 @@ impl Shortener {
         job: &Job<'_>,
         settings: &Settings,
         prices: &PriceTable,
-        part: Part,
+        place: &Place,
         text: &str,
         seen: &structural::Seen,
     ) -> Shortened {
         let mut made = Shortened { text: text.to_owned(), steps: Vec::new(), is_lossy: false, may_be_more: false };
+        let is_result = place.voice == Voice::Tool;
         let whole = job.count(text);
         let mut tokens = whole;
+        let mut take = |made: &mut Shortened, method: Method, shorter: String, is_lossy: bool| {
+            let after = job.count(&shorter);
+            if after < tokens {
+                made.steps.push(Step { part: place.part, method, before: tokens, after });
+                made.is_lossy |= is_lossy;
+                (made.text, tokens) = (shorter, after);
+            }
+        };
         for method in &settings.methods {
             let shorter = match method {
                 Method::Structural => {
-                    let shorter = structural::compress(&made.text);
-                    let said = shorter.as_deref().unwrap_or(&made.text);
-                    seen.shorten(said).or(shorter).ok_or(Not::Final)
+                    let options = options(place.voice, is_result && job.keeps_results);
+                    structural::compress_with(&made.text, options).ok_or(Not::Final)
                 }
-                _ if part == Part::Tools && job.keeps_results => Err(Not::Now),
+                _ if is_result && job.keeps_results => Err(Not::Now),
                 // What tells a model how to go about it is no passage among others.
-                Method::Extractive if part == Part::System => Err(Not::Final),
+                Method::Extractive if place.voice == Voice::System => Err(Not::Final),
                 Method::Extractive => {
                     let budget = share(whole, settings.keep);
                     let extract = extractive::extract(&made.text, job.question, budget, &|text| job.count(text));
                     extract.map(|extract| extract.text).ok_or(Not::Final)
                 }
                 Method::Summarise => match &settings.summarise {
-                    Some(how) => self.by_model(job, settings, prices, how, &made.text, tokens).await,
+                    Some(how) => self.by_model(job, settings, prices, how, &made.text, job.count(&made.text)).await,
                     None => Err(Not::Final),
                 },
-                Method::Hook(number) => by_function(job, settings, *number, part, &made.text).await,
+                Method::Hook(number) => self.by_function(job, *number, place, &made.text).await,
             };
-            let shorter = match shorter {
-                Ok(shorter) => shorter,
-                Err(why) => {
-                    made.may_be_more |= matches!(why, Not::Now);
-                    continue;
+            match shorter {
+                Ok(shorter) => {
+                    let is_lossy = *method != Method::Structural || structural::shows_less(&made.text, &shorter);
+                    take(&mut made, *method, shorter, is_lossy);
                 }
-            };
-            let after = job.count(&shorter);
-            if after >= tokens {
-                continue;
+                Err(why) => made.may_be_more |= matches!(why, Not::Now),
             }
-            made.steps.push(Step { part, method: *method, before: tokens, after });
-            made.is_lossy |= *method != Method::Structural;
-            (made.text, tokens) = (shorter, after);
+        }
+        // Last, or another method might keep the reference and leave out what it points to. Nobody points at what he has said
+        // himself.
+        if settings.methods.contains(&Method::Structural)
+            && matches!(place.voice, Voice::User | Voice::Tool)
+            && let Some(shorter) = seen.shorten(&made.text)
+        {
+            take(&mut made, Method::Structural, shorter, false);
         }
         made
     }
@@ -163,12 +192,14 @@ impl Shortener {
         };
         let wished = Summary { before, after: share(before, how.keep), uses: how.uses };
         let writer = prices.rates(&helper.target.url, &[helper.model(), helper.name()], now());
-        let key = key(job.scope, &how.model, text);
+        let key = key(job.tenant, &how.model, text);
         // Who comes while somebody asks about the same text waits for that answer.
         let asking = self.asking.get_with(key, Arc::default);
-        job.cx.patience.pauses(settings.timeout);
-        let _asking = asking.lock().await;
+        let Some(left) = job.left() else { return not_now(job.cx, &late(settings)) };
+        job.cx.patience.pauses(left);
+        let asking = tokio::time::timeout(left, asking.lock_owned()).await;
         job.cx.patience.touch();
+        let Ok(_asking) = asking else { return not_now(job.cx, &late(settings)) };
         if let Some(known) = self.made.get(&key) {
             return known.map(|text| text.to_string()).ok_or(Not::Final);
         }
@@ -177,9 +208,22 @@ impl Shortener {
             note(job.cx, &format!("a summary of {before} tokens would cost more than {uses} calls save by it"));
             return Err(Not::Final);
         }
+        let helping = (NAME, Arc::clone(helper.name()));
+        if self.resting.rests(&helping) {
+            return not_now(job.cx, &format!("{} failed several times: it is not asked for a while", how.model));
+        }
+        let Some(left) = job.left() else { return not_now(job.cx, &late(settings)) };
         let mark = id(text);
-        let fields = summary::fields(text, wished.after, &mark);
-        let said = aside::ask_briefly(job.cx, job.next, helper, &fields, NAME, settings.timeout).await;
+        let fields = summary::fields(text, wished.after, &mark, thinks(helper.model()));
+        let mut said = aside::ask_briefly(job.cx, job.next, helper, &fields, NAME, left).await;
+        if let (Err(reason), Some(left)) = (&said, job.left())
+            && aside::refuses(reason)
+        {
+            // Not every server takes a limit, or a temperature.
+            let plain = json!({"messages": fields["messages"]});
+            said = aside::ask(job.cx, job.next, helper, &plain, NAME, left).await;
+        }
+        self.resting.note(helping, said.is_ok());
         let body = match said {
             Ok(body) => body,
             Err(reason) => return not_now(job.cx, &reason),
@@ -188,7 +232,10 @@ impl Shortener {
         let read = match answer.as_ref().and_then(|answer| answer.choices.first()) {
             None => Err("the summary is no answer".to_owned()),
             Some(choice) if choice.refusal.is_some() => Err("the summary was refused".to_owned()),
-            Some(choice) => summary::read(text, &choice.text, choice.finish.as_deref(), how.max_lost, &mark),
+            Some(choice) => {
+                let limits = summary::Limits { keep: how.keep, lost: how.max_lost };
+                summary::read(text, &choice.text, choice.finish.as_deref(), limits, &mark)
+            }
         };
         match read {
             Ok(shorter) => {
@@ -202,29 +249,48 @@ impl Shortener {
             }
         }
     }
+
+    async fn by_function(&self, job: &Job<'_>, number: u64, place: &Place, text: &str) -> Result<String, Not> {
+        let Some(hooks) = &job.cx.hooks else {
+            return not_now(job.cx, "the function cannot be called from here");
+        };
+        let function = (NAME, number.to_string().into());
+        if self.resting.rests(&function) {
+            return not_now(job.cx, "the function failed several times: it is not called for a while");
+        }
+        let Some(left) = job.left() else { return not_now(job.cx, "there was no time left for the function") };
+        let argument = json!({
+            "kind": "compress", "part": place.part.name(), "text": text, "question": job.question, "model": job.model,
+        });
+        job.cx.patience.pauses(left);
+        let said = tokio::time::timeout(left, hooks.call(number, argument)).await;
+        job.cx.patience.touch();
+        self.resting.note(function, matches!(said, Ok(Ok(_))));
+        match said {
+            Err(_) => not_now(job.cx, &format!("the function gave no answer within {:.1} seconds", left.as_secs_f64())),
+            Ok(Err(error)) => not_now(job.cx, &format!("the function failed: {error}")),
+            Ok(Ok(Value::Null)) => Err(Not::Final),
+            Ok(Ok(Value::String(shorter))) if !shorter.trim().is_empty() => Ok(shorter),
+            Ok(Ok(Value::String(_))) => not_now(job.cx, "the function returned no text"),
+            Ok(Ok(_)) => not_now(job.cx, "the function returned neither a text nor None"),
+        }
+    }
 }
 
-async fn by_function(job: &Job<'_>, settings: &Settings, number: u64, part: Part, text: &str) -> Result<String, Not> {
-    let Some(hooks) = &job.cx.hooks else {
-        return not_now(job.cx, "the function cannot be called from here");
-    };
-    let argument = json!({
-        "kind": "compress", "part": part.name(), "text": text, "question": job.question, "model": job.model,
-    });
-    job.cx.patience.pauses(settings.timeout);
-    let said = tokio::time::timeout(settings.timeout, hooks.call(number, argument)).await;
-    job.cx.patience.touch();
-    match said {
-        Err(_) => {
-            let seconds = settings.timeout.as_secs_f64();
-            not_now(job.cx, &format!("the function gave no answer within {seconds} seconds"))
+/// What may be done to a text: less where it tells a model what to do, or how to write.
+fn options(voice: Voice, is_exact: bool) -> structural::Options {
+    match voice {
+        Voice::System | Voice::Assistant => structural::Options::WORDS,
+        Voice::User => structural::Options { pages: false, binary: false, ..structural::Options::default() },
+        Voice::Tool if is_exact => {
+            structural::Options { pages: false, binary: false, ..structural::Options::default() }
         }
-        Ok(Err(error)) => not_now(job.cx, &format!("the function failed: {error}")),
-        Ok(Ok(Value::Null)) => Err(Not::Final),
-        Ok(Ok(Value::String(shorter))) if !shorter.trim().is_empty() => Ok(shorter),
-        Ok(Ok(Value::String(_))) => not_now(job.cx, "the function returned no text"),
-        Ok(Ok(_)) => not_now(job.cx, "the function returned neither a text nor None"),
+        Voice::Tool => structural::Options::default(),
     }
+}
+
+fn late(settings: &Settings) -> String {
+    format!("there was no time left of {} seconds", settings.timeout.as_secs_f64())
 }
 
 fn not_now<T>(cx: &Context, why: &str) -> Result<T, Not> {

@@ -21,7 +21,7 @@ pub fn short(text: &str) -> String {
 }
 
 pub fn without(text: &str, tables: bool, binary: bool) -> String {
-    compress_with(text, Options { tables, binary }).unwrap_or_else(|| text.to_owned())
+    compress_with(text, Options { tables, binary, ..Options::default() }).unwrap_or_else(|| text.to_owned())
 }
 
 /// Letters as base64 has them.
