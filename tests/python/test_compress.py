@@ -236,7 +236,7 @@ def test_words_to_be_heeded_or_imitated_are_not_put_otherwise(face: Face, upstre
         assistant(RESULT),
         user("a page?"),
         assistant(page),
-        user(page),
+        user(page.replace("fox", "cat")),
         assistant(text),
         assistant(text),
         user("and?"),
