@@ -4,6 +4,7 @@
 
 mod batch;
 mod budget;
+mod compress;
 mod config;
 mod disk;
 mod escalate;

@@ -39,21 +39,8 @@ struct Weights {
     edge: f32,
 }
 
-fn knob(name: &str, default: f32) -> f32 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
-fn weights() -> Weights {
-    Weights {
-        saturation: knob("K1", 1.2),
-        length: knob("B", 0.5),
-        reach: knob("REACH", 120.0),
-        apart: knob("APART", 150.0),
-        own: knob("OWN", 0.3),
-        head: knob("HEAD", 0.5),
-        edge: knob("EDGE", 0.03),
-    }
-}
+const WEIGHTS: Weights =
+    Weights { saturation: 2.0, length: 0.5, reach: 300.0, apart: 900.0, own: 0.2, head: 1.0, edge: 0.02 };
 
 /// A term of the question in a unit.
 struct Match {
@@ -63,10 +50,9 @@ struct Match {
 }
 
 pub fn score(units: &Units, terms: &Terms, tokens: &[u64], question: &str) -> Scores {
-    let weights = weights();
     let wanted = Wanted::read(question, terms);
     let is_general = wanted.matches.is_empty();
-    let mut values = if is_general { central(units, terms) } else { relevant(units, tokens, &wanted, &weights) };
+    let mut values = if is_general { central(units, terms) } else { relevant(units, tokens, &wanted, &WEIGHTS) };
     let most = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let total = tokens.iter().sum::<u64>().max(1) as f32;
     let mut before = 0_u64;
@@ -75,7 +61,7 @@ pub fn score(units: &Units, terms: &Terms, tokens: &[u64], question: &str) -> Sc
         before += tokens;
         // Highest at both ends, and a little higher at the beginning.
         let edge = (1.0 - place).powi(8) + 0.5 * place.powi(8);
-        *value = *value / most + weights.edge * edge;
+        *value = *value / most + WEIGHTS.edge * edge;
     }
     Scores { values, is_general }
 }

@@ -3,8 +3,6 @@
 //! A term is a number made of a word in lower case without its ending, so that no word is stored; two words of one number
 //! do no more than a little harm. What a term is worth is `score.rs`.
 
-use std::ops::Range;
-
 /// Of a question and of a text the same word is the same number, in every run.
 pub type Term = u32;
 
@@ -266,11 +264,4 @@ impl Table {
             *place = value;
         }
     }
-}
-
-/// A part of a text as its own trimmed range.
-pub fn trimmed(text: &str, span: Range<usize>) -> Range<usize> {
-    let part = text.get(span.clone()).unwrap_or_default();
-    let start = span.start + (part.len() - part.trim_start().len());
-    start..(start + part.trim().len())
 }
