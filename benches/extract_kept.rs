@@ -182,13 +182,18 @@ fn meetings(meetings: &[Value], is_in: &dyn Fn(usize) -> bool) {
                     let share = shares.iter().sum::<u64>() as f64 / all as f64;
                     tokens.entry((method, factor)).or_default().push((index, share.min(1.0)));
                     for (size, share) in sizes.iter().zip(&shares) {
-                        spans.entry((method, factor)).or_default().push((index, f64::from(u8::from(share * 2 >= *size))));
+                        spans
+                            .entry((method, factor))
+                            .or_default()
+                            .push((index, f64::from(u8::from(share * 2 >= *size))));
                     }
                 }
             }
         }
     }
-    println!("\nQMSum, {used} meetings, {questions} questions: share of the answer's tokens kept (95% by bootstrap over meetings)\n");
+    println!(
+        "\nQMSum, {used} meetings, {questions} questions: share of the answer's tokens kept (95% by bootstrap over meetings)\n"
+    );
     heading("method");
     print_row("most possible", &most);
     METHODS.iter().for_each(|method| print_row(method, &tokens));
@@ -252,14 +257,21 @@ fn passages(rows: &[Value], is_in: &dyn Fn(usize) -> bool) {
         let mut all = 0;
         for (index, row) in rows.iter().enumerate().filter(|(index, _)| is_in(*index)) {
             let question = row["question"].as_str().unwrap_or_default();
-            let right: Vec<String> =
-                row["answers"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_lowercase).collect();
+            let right: Vec<String> = row["answers"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(str::to_lowercase)
+                .collect();
             let has_answer = |text: &str| {
                 let text = text.to_lowercase();
                 right.iter().any(|answer| text.contains(answer))
             };
             let body = &bodies[index].1;
-            let Some(at) = Pieces::new(body).ranges.into_iter().find(|range| has_answer(&body[range.clone()])) else { continue };
+            let Some(at) = Pieces::new(body).ranges.into_iter().find(|range| has_answer(&body[range.clone()])) else {
+                continue;
+            };
             all += 1;
             let order = if is_hard { alike.order(question, &bodies) } else { shuffled(rows.len(), index as u64) };
             let other = |other: &usize| *other != index && bodies[*other].1 != *body && !has_answer(&bodies[*other].1);
@@ -308,11 +320,15 @@ struct Alike {
 
 impl Alike {
     fn words(text: &str) -> HashSet<String> {
-        text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+        text.split(|letter: char| !letter.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .map(str::to_lowercase)
+            .collect()
     }
 
     fn new(bodies: &[(String, String)]) -> Self {
-        let words: Vec<HashSet<String>> = bodies.iter().map(|(title, body)| Self::words(&format!("{title} {body}"))).collect();
+        let words: Vec<HashSet<String>> =
+            bodies.iter().map(|(title, body)| Self::words(&format!("{title} {body}"))).collect();
         let mut found_in: HashMap<String, usize> = HashMap::new();
         words.iter().flatten().for_each(|word| *found_in.entry(word.clone()).or_default() += 1);
         Self { words, found_in }
@@ -326,7 +342,8 @@ impl Alike {
         let each = (0..bodies.len()).filter(|index| seen.insert(&bodies[*index].1));
         let mut order: Vec<(f64, usize)> = each
             .map(|index| {
-                let mut shared: Vec<f64> = asked.iter().filter(|word| self.words[index].contains(*word)).map(rarity).collect();
+                let mut shared: Vec<f64> =
+                    asked.iter().filter(|word| self.words[index].contains(*word)).map(rarity).collect();
                 shared.sort_by(f64::total_cmp);
                 (shared.iter().sum(), index)
             })
@@ -346,7 +363,8 @@ fn values(rows: &[Value], is_in: &dyn Fn(usize) -> bool) {
         let pairs: Vec<String> = pairs.map(|pair| format!("{}: {}", pair[0], pair[1])).collect();
         let text = format!("{{{}}}", pairs.join(",\n "));
         let (key, value) = (row["key"].as_str().unwrap_or_default(), row["value"].as_str().unwrap_or_default());
-        let question = format!("Extract the value corresponding to the specified key in the JSON object below. Key: \"{key}\"");
+        let question =
+            format!("Extract the value corresponding to the specified key in the JSON object below. Key: \"{key}\"");
         let pieces = Pieces::new(&text);
         for factor in FACTORS {
             if let Some(extract) = extract(&text, &question, pieces.total / factor, &count) {
@@ -363,9 +381,14 @@ fn values(rows: &[Value], is_in: &dyn Fn(usize) -> bool) {
             }
         }
     }
-    println!("\nKey-value JSON, {all} questions: the exact value is kept (95%, Wilson); {broken} extracts are no JSON\n");
+    println!(
+        "\nKey-value JSON, {all} questions: the exact value is kept (95%, Wilson); {broken} extracts are no JSON\n"
+    );
     heading("method");
     for method in METHODS {
-        println!("| {method} | {} |", FACTORS.map(|factor| wilson(table.get(&(method, factor)).copied().unwrap_or(0), all)).join(" | "));
+        println!(
+            "| {method} | {} |",
+            FACTORS.map(|factor| wilson(table.get(&(method, factor)).copied().unwrap_or(0), all)).join(" | ")
+        );
     }
 }

@@ -106,7 +106,8 @@ impl Reader {
 
     /// What stands between two spaces.
     fn chunk(&mut self, chunk: &str) {
-        let is_sign = |letter: char| !letter.is_alphanumeric() && !matches!(letter, '_' | '/' | '@' | '#' | '&' | '=' | '-');
+        let is_sign =
+            |letter: char| !letter.is_alphanumeric() && !matches!(letter, '_' | '/' | '@' | '#' | '&' | '=' | '-');
         let bare = chunk.trim_matches(is_sign);
         let is_mail = || bare.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
         let letters = || bare.bytes().any(|byte| byte.is_ascii_alphanumeric());
@@ -126,7 +127,10 @@ impl Reader {
                 self.end_name();
             }
         }
-        if chunk.trim_end_matches(['"', '\'', ')', ']', '*', '”', '’']).ends_with(['.', '!', '?', ':', '。', '！', '？']) {
+        if chunk
+            .trim_end_matches(['"', '\'', ')', ']', '*', '”', '’'])
+            .ends_with(['.', '!', '?', ':', '。', '！', '？'])
+        {
             self.is_start = true;
         } else if chunk.chars().any(char::is_alphanumeric) {
             self.is_start = false;
@@ -153,7 +157,8 @@ impl Reader {
             self.end_name();
             let end = word.find(|letter: char| !letter.is_ascii_digit() && !matches!(letter, '.' | ',' | ':'));
             let number = word.get(..end.unwrap_or(word.len())).unwrap_or_default();
-            let digits = number.char_indices().filter(|(at, _)| !is_thousands(number.as_bytes(), *at)).map(|(_, letter)| letter);
+            let digits =
+                number.char_indices().filter(|(at, _)| !is_thousands(number.as_bytes(), *at)).map(|(_, letter)| letter);
             self.facts.numbers.insert(digits.collect());
             return;
         }

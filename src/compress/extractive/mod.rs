@@ -98,7 +98,8 @@ fn close(text: &str, gap: Option<Range<usize>>, extract: &mut Extract) {
     extract.text.push_str(MARK);
     if gap.end < text.len() {
         let left_out = &text[gap.clone()];
-        let ends = left_out.bytes().rev().take_while(|byte| matches!(byte, b'\n' | b'\r')).filter(|byte| *byte == b'\n');
+        let ends =
+            left_out.bytes().rev().take_while(|byte| matches!(byte, b'\n' | b'\r')).filter(|byte| *byte == b'\n');
         extract.text.push_str(["", "\n", "\n\n"][ends.take(2).count()]);
     }
     extract.left_out.push(gap);

@@ -109,7 +109,8 @@ impl Wanted {
         let all = terms.units() as f32;
         let rarity = |count: u32| (1.0 + (all - count as f32 + 0.5).max(0.0) / (count as f32 + 0.5)).ln();
         // Of many only the rarest, under their new numbers.
-        let mut rarest: Vec<usize> = (0..wanted.len()).filter(|index| found_in.get(*index).is_some_and(|count| *count > 0)).collect();
+        let mut rarest: Vec<usize> =
+            (0..wanted.len()).filter(|index| found_in.get(*index).is_some_and(|count| *count > 0)).collect();
         rarest.sort_by_key(|index| found_in.get(*index).copied().unwrap_or(0));
         rarest.truncate(MOST_TERMS);
         let mut new = vec![None; wanted.len()];
@@ -198,7 +199,9 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
             let mut depth = 0;
             while let Some(above) = head.filter(|_| depth < 8) {
                 for found in of_unit(above) {
-                    for place in [own.get_mut(found.term as usize), window.get_mut(found.term as usize)].into_iter().flatten() {
+                    for place in
+                        [own.get_mut(found.term as usize), window.get_mut(found.term as usize)].into_iter().flatten()
+                    {
                         *place += weights.head * found.times.min(1.0);
                     }
                 }
@@ -207,7 +210,9 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
             }
             let length = lengths.get(unit).copied().unwrap_or(1.0);
             let bm25 = |window: &Window, length: f32| -> f32 {
-                let part = |(sum, rarity): (&f32, &f32)| rarity * sum * (weights.saturation + 1.0) / (sum + weights.saturation * length);
+                let part = |(sum, rarity): (&f32, &f32)| {
+                    rarity * sum * (weights.saturation + 1.0) / (sum + weights.saturation * length)
+                };
                 window.iter().zip(&wanted.rarity).map(part).sum()
             };
             if let Some(value) = values.get_mut(unit) {

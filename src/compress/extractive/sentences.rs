@@ -5,10 +5,10 @@
 
 /// In order; written before a stop that ends no sentence.
 const ABBREVIATIONS: [&str; 56] = [
-    "al", "approx", "apr", "art", "aug", "ave", "capt", "cf", "ch", "co", "col", "corp", "dec", "dept", "dr", "ed", "eds", "eg",
-    "eq", "est", "etc", "feb", "fig", "figs", "gen", "gov", "hon", "ie", "inc", "jan", "jr", "lt", "ltd", "mar", "messrs",
-    "mr", "mrs", "ms", "mt", "nos", "nov", "nr", "oct", "op", "pp", "prof", "rep", "rev", "sec", "sen", "sep", "sept",
-    "sr", "st", "vol", "vs",
+    "al", "approx", "apr", "art", "aug", "ave", "capt", "cf", "ch", "co", "col", "corp", "dec", "dept", "dr", "ed",
+    "eds", "eg", "eq", "est", "etc", "feb", "fig", "figs", "gen", "gov", "hon", "ie", "inc", "jan", "jr", "lt", "ltd",
+    "mar", "messrs", "mr", "mrs", "ms", "mt", "nos", "nov", "nr", "oct", "op", "pp", "prof", "rep", "rev", "sec",
+    "sen", "sep", "sept", "sr", "st", "vol", "vs",
 ];
 
 /// Calls `found` with the end of each sentence of `text`, what is behind the last stop included; the ends are behind the
@@ -23,7 +23,7 @@ pub fn ends(text: &str, mut found: impl FnMut(usize)) {
         match byte {
             b'.' | b'!' | b'?' => {
                 let stop = at;
-                at = closed(text, at);
+                at = closed(text, at + 1);
                 if is_end(text, last, stop, at) {
                     found(at);
                     last = at;
@@ -40,7 +40,7 @@ pub fn ends(text: &str, mut found: impl FnMut(usize)) {
             _ => {
                 let letter = text.get(at..).and_then(|rest| rest.chars().next()).unwrap_or(' ');
                 if matches!(letter, '。' | '！' | '？' | '｡' | '।' | '॥' | '۔' | '؟' | '።' | '។') {
-                    at = closed(text, at);
+                    at = closed(text, at + letter.len_utf8());
                     found(at);
                     last = at;
                 } else {
@@ -54,12 +54,14 @@ pub fn ends(text: &str, mut found: impl FnMut(usize)) {
     }
 }
 
-/// Behind the stops and closing signs that begin here.
+/// Behind the stops and closing signs that follow.
 fn closed(text: &str, from: usize) -> usize {
     let rest = text.get(from..).unwrap_or_default();
     let is_closing = |letter: char| {
-        matches!(letter, '.' | '!' | '?' | '"' | '\'' | ')' | ']' | '}' | '*' | '_' | '…' | '”' | '’' | '»' | '）' | '」' | '』')
-            || matches!(letter, '。' | '！' | '？')
+        matches!(
+            letter,
+            '.' | '!' | '?' | '"' | '\'' | ')' | ']' | '}' | '*' | '_' | '…' | '”' | '’' | '»' | '）' | '」' | '』'
+        ) || matches!(letter, '。' | '！' | '？')
     };
     from + rest.find(|letter| !is_closing(letter)).unwrap_or(rest.len())
 }

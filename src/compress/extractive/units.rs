@@ -60,7 +60,8 @@ impl Units {
 }
 
 pub fn split(text: &str) -> Units {
-    let mut splitter = Splitter { text, units: Units::default(), headings: [None; LEVELS], lines: Vec::new(), apart: true };
+    let mut splitter =
+        Splitter { text, units: Units::default(), headings: [None; LEVELS], lines: Vec::new(), apart: true };
     let mut fence: Option<(Fence, usize)> = None;
     let mut start = 0;
     while start < text.len() {
@@ -101,7 +102,11 @@ impl Fence {
         let length = line.bytes().take_while(|byte| *byte == sign).count();
         let rest = line.get(length..).unwrap_or_default();
         // "```x``` and more" is code within a line.
-        (length >= 3 && !rest.bytes().any(|byte| byte == sign)).then_some(Self { sign, length, is_bare: rest.is_empty() })
+        (length >= 3 && !rest.bytes().any(|byte| byte == sign)).then_some(Self {
+            sign,
+            length,
+            is_bare: rest.is_empty(),
+        })
     }
 
     fn closes(&self, open: &Self) -> bool {
@@ -165,7 +170,8 @@ impl Splitter<'_> {
             self.paragraph();
             return self.heading(range.end, signs - 1);
         }
-        let underline = line.len() >= 3 && (line.bytes().all(|byte| byte == b'=') || line.bytes().all(|byte| byte == b'-'));
+        let underline =
+            line.len() >= 3 && (line.bytes().all(|byte| byte == b'=') || line.bytes().all(|byte| byte == b'-'));
         if underline && self.lines.len() == 1 {
             let level = usize::from(line.starts_with('-'));
             self.lines.clear();
@@ -272,7 +278,9 @@ impl Splitter<'_> {
             if line.len() < LEAST_WRAPPED || is_item(next.trim_start()) || is_row(line) {
                 return false;
             }
-            goes_on += usize::from(next.starts_with(char::is_lowercase) && !line.trim_end().ends_with(['.', ':', '!', '?', ';', '}']));
+            goes_on += usize::from(
+                next.starts_with(char::is_lowercase) && !line.trim_end().ends_with(['.', ':', '!', '?', ';', '}']),
+            );
         }
         goes_on > 0 && goes_on * 3 >= lines.len() - 1
     }
@@ -328,6 +336,7 @@ fn speaker(line: &str) -> Option<usize> {
         && name.split(' ').count() <= 6
         && name.starts_with(|letter: char| letter.is_alphabetic() || matches!(letter, '[' | '*' | '('))
         && !name.contains(['?', '!', ';', '"', '/', '{', '<', '=']);
-    let follows = line.get(behind..)?.chars().next().is_none_or(char::is_whitespace) || window.get(colon..)?.starts_with('：');
+    let follows =
+        line.get(behind..)?.chars().next().is_none_or(char::is_whitespace) || window.get(colon..)?.starts_with('：');
     (is_name && follows).then_some(behind)
 }

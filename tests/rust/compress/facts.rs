@@ -22,8 +22,14 @@ fn numbers_names_links_and_code_are_facts() {
 
 #[test]
 fn what_begins_a_sentence_is_no_name() {
-    assert_eq!(list(&facts("Then it rained. Nobody came. \"Where is it?\" \"Here!\" - So what: Nothing.").names), [""; 0]);
-    assert_eq!(list(&facts("GPT4 and iPhone users like McDonald in A320.").names), ["a320", "gpt4", "iphone", "mcdonald"]);
+    assert_eq!(
+        list(&facts("Then it rained. Nobody came. \"Where is it?\" \"Here!\" - So what: Nothing.").names),
+        [""; 0]
+    );
+    assert_eq!(
+        list(&facts("GPT4 and iPhone users like McDonald in A320.").names),
+        ["a320", "gpt4", "iphone", "mcdonald"]
+    );
 }
 
 #[test]

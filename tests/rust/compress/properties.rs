@@ -72,7 +72,8 @@ fn check(text: &str, extract: &Extract, budget: u64) {
         assert!(at <= gap.start && gap.start < gap.end && gap.end <= text.len());
         written = written.strip_prefix(&text[at..gap.start]).expect("kept as it stands");
         written = written.strip_prefix(' ').unwrap_or(written).strip_prefix(MARK).expect("a mark for each gap");
-        let blank = text[gap.clone()].bytes().rev().take_while(|byte| b"\r\n".contains(byte)).filter(|byte| *byte == b'\n');
+        let blank =
+            text[gap.clone()].bytes().rev().take_while(|byte| b"\r\n".contains(byte)).filter(|byte| *byte == b'\n');
         let ends = if gap.end < text.len() { blank.count().min(2) } else { 0 };
         written = written.strip_prefix(&"\n\n"[..ends]).expect("the line's end");
         at = gap.end;
