@@ -50,7 +50,9 @@ fn kept(method: &str, text: &str, pieces: &Pieces, question: &str, budget: u64, 
     let all: Vec<usize> = (0..pieces.ranges.len()).collect();
     let order: Vec<usize> = match method {
         "extract" => {
-            let Some(extract) = extract(text, question, budget, &count) else { return Vec::from([0..text.len()]) };
+            let Some(extract) = extract(text, question, budget, &count) else {
+                return std::iter::once(0..text.len()).collect();
+            };
             assert!(count(&extract.text) <= budget);
             let mut ranges = Vec::new();
             let mut at = 0;

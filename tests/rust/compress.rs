@@ -14,7 +14,7 @@ pub fn tokens(text: &str) -> u64 {
     let mut count = 0;
     let mut is_word = false;
     for letter in text.chars() {
-        count += u64::from(!letter.is_whitespace() && !(letter.is_alphanumeric() && is_word));
+        count += u64::from(!(letter.is_whitespace() || letter.is_alphanumeric() && is_word));
         is_word = letter.is_alphanumeric();
     }
     count

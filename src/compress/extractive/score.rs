@@ -52,7 +52,12 @@ struct Match {
 pub fn score(units: &Units, terms: &Terms, tokens: &[u64], question: &str) -> Scores {
     let wanted = Wanted::read(question, terms);
     let is_general = wanted.matches.is_empty();
-    let mut values = if is_general { central(units, terms) } else { relevant(units, tokens, &wanted, &WEIGHTS) };
+    let mut values = match wanted.rarity.len() {
+        0 => central(units, terms),
+        1..=4 => relevant::<4>(units, tokens, &wanted, &WEIGHTS),
+        5..=8 => relevant::<8>(units, tokens, &wanted, &WEIGHTS),
+        _ => relevant::<MOST_TERMS>(units, tokens, &wanted, &WEIGHTS),
+    };
     let most = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let total = tokens.iter().sum::<u64>().max(1) as f32;
     let mut before = 0_u64;
@@ -129,10 +134,10 @@ impl Wanted {
     }
 }
 
-/// So much of each term.
-type Window = [f32; MOST_TERMS];
+/// So much of each term; most questions have few.
+type Window<const TERMS: usize> = [f32; TERMS];
 
-fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -> Vec<f32> {
+fn relevant<const TERMS: usize>(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -> Vec<f32> {
     let count = units.len();
     let starts = starts(&wanted.matches, count);
     let of_unit = |unit: usize| {
@@ -154,14 +159,14 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
     let mean = (lengths.iter().sum::<f32>() / count.max(1) as f32).max(1.0);
     lengths.iter_mut().for_each(|length| *length = 1.0 - weights.length + weights.length * *length / mean);
 
-    let add = |window: &mut Window, unit: usize| {
+    let add = |window: &mut Window<TERMS>, unit: usize| {
         for found in of_unit(unit) {
             if let Some(sum) = window.get_mut(found.term as usize) {
                 *sum += found.times;
             }
         }
     };
-    let step = |window: &mut Window, unit: usize| {
+    let step = |window: &mut Window<TERMS>, unit: usize| {
         let fade = fade(unit);
         window.iter_mut().for_each(|sum| *sum *= fade);
     };
@@ -169,7 +174,7 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
     // made again: so a million units do not need a million windows.
     let blocks = count.div_ceil(BLOCK);
     let mut before_block = Vec::with_capacity(blocks);
-    let mut window = [0.0; MOST_TERMS];
+    let mut window = [0.0; TERMS];
     for unit in 0..count {
         if unit % BLOCK == 0 {
             before_block.push(window);
@@ -178,8 +183,8 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
         add(&mut window, unit);
     }
     let mut values = vec![0.0; count];
-    let mut behind = [0.0; MOST_TERMS];
-    let mut forward: Vec<Window> = Vec::with_capacity(BLOCK);
+    let mut behind = [0.0; TERMS];
+    let mut forward: Vec<Window<TERMS>> = Vec::with_capacity(BLOCK);
     for (block, state) in before_block.iter().enumerate().rev() {
         let range = block * BLOCK..(block * BLOCK + BLOCK).min(count);
         let mut window = *state;
@@ -193,7 +198,7 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
             for (sum, behind) in window.iter_mut().zip(&behind) {
                 *sum += behind;
             }
-            let mut own = [0.0; MOST_TERMS];
+            let mut own = [0.0; TERMS];
             add(&mut own, unit);
             let mut head = units.head(unit);
             let mut depth = 0;
@@ -209,7 +214,7 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
                 depth += 1;
             }
             let length = lengths.get(unit).copied().unwrap_or(1.0);
-            let bm25 = |window: &Window, length: f32| -> f32 {
+            let bm25 = |window: &Window<TERMS>, length: f32| -> f32 {
                 let part = |(sum, rarity): (&f32, &f32)| {
                     rarity * sum * (weights.saturation + 1.0) / (sum + weights.saturation * length)
                 };
