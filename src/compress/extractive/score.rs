@@ -13,6 +13,8 @@ use super::words::{self, Table, Term, Terms};
 const MOST_TERMS: usize = 32;
 /// Units whose windows are held at once.
 const BLOCK: usize = 2_048;
+/// What faded to less is gone: numbers that are almost none would make every sum slow.
+const NOTHING: f32 = 1e-12;
 
 pub struct Scores {
     /// 0 to about 1.
@@ -168,7 +170,7 @@ fn relevant<const TERMS: usize>(units: &Units, tokens: &[u64], wanted: &Wanted, 
     };
     let step = |window: &mut Window<TERMS>, unit: usize| {
         let fade = fade(unit);
-        window.iter_mut().for_each(|sum| *sum *= fade);
+        window.iter_mut().for_each(|sum| *sum = if *sum > NOTHING { *sum * fade } else { 0.0 });
     };
     // Forward once for the state before each block; then block by block from the end, where the block's forward states are
     // made again: so a million units do not need a million windows.

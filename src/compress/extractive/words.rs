@@ -420,3 +420,27 @@ impl Table {
         }
     }
 }
+
+/// Which terms were seen, in a table that does not grow either.
+pub struct Seen {
+    bits: Vec<u64>,
+    mask: usize,
+}
+
+impl Seen {
+    /// For about so many different terms.
+    pub fn new(terms: usize) -> Self {
+        let size = (terms / 8).clamp(1 << 4, 1 << 18).next_power_of_two();
+        Self { bits: vec![0; size], mask: size - 1 }
+    }
+
+    pub fn has(&self, term: Term) -> bool {
+        self.bits.get((term >> 6) as usize & self.mask).is_some_and(|bits| bits >> (term & 63) & 1 == 1)
+    }
+
+    pub fn add(&mut self, term: Term) {
+        if let Some(bits) = self.bits.get_mut((term >> 6) as usize & self.mask) {
+            *bits |= 1 << (term & 63);
+        }
+    }
+}
