@@ -10,6 +10,7 @@ mod choose;
 mod json;
 mod score;
 mod sentences;
+mod stop;
 mod units;
 pub(super) mod words;
 
@@ -19,7 +20,7 @@ use choose::{Costs, Kept};
 use units::Units;
 use words::Terms;
 
-/// What stands for a part that was left out: two tokens of both vocabularies.
+/// What stands for a part that was left out: one or two tokens of both vocabularies.
 pub const MARK: &str = "[…]";
 
 #[derive(Clone, Debug, PartialEq, Eq)]

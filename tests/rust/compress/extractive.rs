@@ -71,6 +71,15 @@ fn a_line_that_was_broken_to_fit_a_page_is_no_end() {
 }
 
 #[test]
+fn an_item_may_go_on_in_the_next_line() {
+    let text = "Rules of the house and of the garden:\n- The gate of the garden is closed by the last who leaves, but is\n  never locked.\n- Bicycles \
+                stand behind the house and nowhere else at all, for the\n  firemen need the way.\n- Cats are welcome.\n";
+    let text = kept(text, "Is the gate locked?", 28);
+    assert!(text.contains("by the last who leaves, but is\n  never locked.\n"), "{text}");
+    assert!(!text.contains("firemen"), "{text}");
+}
+
+#[test]
 fn who_speaks_stays_with_what_is_said() {
     let long = "Well, I wonder about many things in this project these days. We have seen a lot of designs and heard a lot of \
                 talk. The battery must not cost more than 40 cents. I also like the idea of a bell on it. And then there is lunch, \
