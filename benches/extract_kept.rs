@@ -20,8 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let half = arguments.next().unwrap_or_else(|| "odd".to_owned());
     let only = arguments.next();
     let is_in = |index: usize| match half.as_str() {
-        "even" => index % 2 == 0,
-        "odd" => index % 2 == 1,
+        "even" => index.is_multiple_of(2),
+        "odd" => !index.is_multiple_of(2),
         _ => true,
     };
     let read = |name: &str| -> Result<Vec<Value>, Box<dyn std::error::Error>> {
@@ -50,7 +50,9 @@ fn kept(method: &str, text: &str, pieces: &Pieces, question: &str, budget: u64, 
     let all: Vec<usize> = (0..pieces.ranges.len()).collect();
     let order: Vec<usize> = match method {
         "extract" => {
-            let Some(extract) = extract(text, question, budget, &count) else { return vec![0..text.len()] };
+            let Some(extract) = extract(text, question, budget, &count) else {
+                return std::iter::once(0..text.len()).collect();
+            };
             assert!(count(&extract.text) <= budget);
             let mut ranges = Vec::new();
             let mut at = 0;

@@ -19,6 +19,7 @@ const WORDS: &str = "the of and to in that is was for it with as his on be at by
     upon school every government system better possible course budget battery remote control interface rubber casing price";
 
 fn main() {
+    let begin = Instant::now();
     let question = "What did the group decide about the battery and the price of the remote control?";
     for (name, make) in
         [("prose", prose as fn(usize) -> String), ("transcript", transcript), ("short lines", lines), ("json", json)]
@@ -32,9 +33,9 @@ fn main() {
                 for factor in [2, 5] {
                     let mut least = f64::INFINITY;
                     for _ in 0..rounds {
-                        let start = Instant::now();
+                        let start = clock(begin, size < 1_000_000);
                         black_box(extract(black_box(&text), question, tokens / factor, &count));
-                        least = least.min(start.elapsed().as_secs_f64());
+                        least = least.min(clock(begin, size < 1_000_000) - start);
                     }
                     shares.push(format!(
                         "to 1/{factor}: {:.2} ms = {:.1} MB/s",
@@ -46,6 +47,17 @@ fn main() {
             }
         }
     }
+}
+
+/// Seconds on the processor where the system tells, so that what else runs does not count; else of the clock, and for what
+/// is shorter than the system's own steps.
+fn clock(begin: Instant, is_short: bool) -> f64 {
+    if is_short {
+        return begin.elapsed().as_secs_f64();
+    }
+    let on_processor = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = on_processor.and_then(|line| line.split(' ').next()?.parse::<f64>().ok());
+    nanoseconds.map_or_else(|| begin.elapsed().as_secs_f64(), |nanoseconds| nanoseconds / 1e9)
 }
 
 /// The same numbers in each run (splitmix64).

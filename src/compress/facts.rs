@@ -40,9 +40,7 @@ pub fn lost(original: &str, shortened: &str) -> Facts {
 }
 
 fn words(text: &str) -> impl Iterator<Item = String> {
-    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
+    text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
 pub fn facts(text: &str) -> Facts {
@@ -167,8 +165,9 @@ impl Reader {
         let mut letters = word.chars();
         let is_capital = letters.next().is_some_and(char::is_uppercase);
         let is_mixed = letters.any(|letter| letter.is_uppercase() || letter.is_ascii_digit());
-        // "I" is none, and what a sentence or a title begins with need not be.
-        if is_mixed || (is_capital && word.len() > 1 && !self.is_start && !is_stop(word.to_lowercase().as_bytes())) {
+        // What a sentence begins with need not be one, nor is "I"; "Said" is one in "Port Said".
+        let goes_on = || !self.name.is_empty() && word != "I";
+        if is_mixed || (is_capital && !self.is_start && (goes_on() || !is_stop(word.to_lowercase().as_bytes()))) {
             if !self.name.is_empty() {
                 self.name.push(' ');
             }

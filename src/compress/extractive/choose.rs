@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 
 use super::score::Scores;
 use super::units::Units;
-use super::words::{Hash, Table, Term, Terms};
+use super::words::{Hash, Seen, Term, Terms};
 
 /// What a unit loses that says nothing new.
 const REPEATED: f32 = 0.5;
@@ -150,7 +150,7 @@ impl Ord for Candidate {
 
 pub fn choose(units: &Units, terms: &Terms, scores: &Scores, costs: &Costs, budget: u64) -> Kept {
     let mut kept = Kept { is_kept: vec![false; units.len()], order: Vec::new(), mark: costs.mark, rounds: 0 };
-    let mut said = Table::new(terms.count());
+    let mut said = Seen::new(terms.count());
     let parts = Parts::new(costs.tokens, budget, scores.is_general);
     let mut crowd = vec![0_u64; PARTS];
     let candidate = |(unit, value): (usize, &f32)| Candidate { value: *value, unit, returns: 0 };
@@ -183,7 +183,7 @@ pub fn choose(units: &Units, terms: &Terms, scores: &Scores, costs: &Costs, budg
         misfits = 0;
         left -= cost;
         kept.order.push(unit);
-        triples(terms.of(unit), |triple| said.set(triple, 1));
+        triples(terms.of(unit), |triple| said.add(triple));
         parts.add(unit, costs.tokens, &mut crowd);
     }
     kept.fill(units, costs.tokens);
@@ -191,11 +191,11 @@ pub fn choose(units: &Units, terms: &Terms, scores: &Scores, costs: &Costs, budg
 }
 
 /// The share of a unit's word triples that what is kept has too.
-fn repeated(terms: &[Term], said: &Table) -> f32 {
+fn repeated(terms: &[Term], said: &Seen) -> f32 {
     let (mut all, mut known) = (0, 0);
     triples(terms, |triple| {
         all += 1;
-        known += said.get(triple);
+        known += u32::from(said.has(triple));
     });
     if all == 0 { 0.0 } else { known as f32 / all as f32 }
 }

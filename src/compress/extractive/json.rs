@@ -33,7 +33,9 @@ pub fn container(text: &str) -> Option<Container> {
         let largest = found.entries.iter().max_by_key(|entry| entry.len())?.clone();
         let sum: usize = found.entries.iter().map(ExactSizeIterator::len).sum();
         let value = if found.is_object { value_start(text, &largest) } else { largest.start };
-        if largest.len() * 2 <= sum || !is_container(value) {
+        // A part of a row would be read by other columns, and of one record among others by nothing that says so.
+        let is_one = found.is_object || found.entries.len() == 1;
+        if largest.len() * 2 <= sum || !is_container(value) || !is_one {
             break;
         }
         let inner = Container { is_object: text.as_bytes().get(value) == Some(&b'{'), entries: entries(text, value) };
@@ -41,6 +43,11 @@ pub fn container(text: &str) -> Option<Container> {
             break;
         }
         found = inner;
+    }
+    // Of bare values, the place in the list is the name.
+    let is_bare = |entry: &Range<usize>| !matches!(text.as_bytes().get(entry.start), Some(b'{' | b'[' | b'"'));
+    if !found.is_object && found.entries.iter().all(is_bare) {
+        return Some(Container { is_object: false, entries: Vec::new() });
     }
     Some(found)
 }
@@ -80,7 +87,9 @@ pub fn extract(
         }
     }
     let mark = mark(container.is_object, entries.len());
-    let costs = Costs { tokens: &tokens, mark: 0, base: around + count(&mark) + 1 };
+    // One in an object, since the place of an entry says nothing there; in a list one for each gap.
+    let (each, once) = if container.is_object { (0, count(&mark) + 1) } else { (count(&mark) + 1, 0) };
+    let costs = Costs { tokens: &tokens, mark: each, base: around + once + each };
     let mut kept = choose::choose(&units, &terms, &scores, &costs, budget);
     loop {
         if kept.is_empty() {
@@ -99,29 +108,34 @@ fn mark(is_object: bool, count: usize) -> String {
     if is_object {
         format!("\"…\": \"{count} entries left out\"")
     } else {
-        format!("\"… {count} entries left out\"")
+        format!("\"… {count} left out\"")
     }
 }
 
 fn write(text: &str, container: &Container, between: &str, frame: [&str; 2], kept: &Kept) -> Extract {
     let [before, behind] = frame;
-    let mut extract = Extract { text: before.to_owned(), left_out: Vec::new() };
+    let mut left_out: Vec<Range<usize>> = Vec::new();
+    let mut parts: Vec<String> = Vec::new();
     let mut missing = 0;
     for (index, entry) in container.entries.iter().enumerate() {
         if kept.has(index) {
-            extract.text.push_str(text.get(entry.clone()).unwrap_or_default());
-            extract.text.push_str(between);
+            if missing > 0 && !container.is_object {
+                parts.push(mark(false, missing));
+                missing = 0;
+            }
+            parts.push(text.get(entry.clone()).unwrap_or_default().to_owned());
             continue;
         }
         missing += 1;
-        match extract.left_out.last_mut() {
+        match left_out.last_mut() {
             Some(last) if index > 0 && !kept.has(index - 1) => last.end = entry.end,
-            _ => extract.left_out.push(entry.clone()),
+            _ => left_out.push(entry.clone()),
         }
     }
-    extract.text.push_str(&mark(container.is_object, missing));
-    extract.text.push_str(behind);
-    extract
+    if missing > 0 {
+        parts.push(mark(container.is_object, missing));
+    }
+    Extract { text: format!("{before}{}{behind}", parts.join(between)), left_out }
 }
 
 /// All words of the entry's name are in the question.

@@ -10,6 +10,7 @@ mod choose;
 mod json;
 mod score;
 mod sentences;
+mod stop;
 mod units;
 pub(super) mod words;
 
@@ -19,7 +20,9 @@ use choose::{Costs, Kept};
 use units::Units;
 use words::Terms;
 
-/// What stands for a part that was left out: two tokens of both vocabularies.
+/// Of so many lines a text's kind is told.
+const MOST_LOOKED_AT: usize = 2_000;
+/// What stands for a part that was left out: one or two tokens of both vocabularies.
 pub const MARK: &str = "[…]";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,9 @@ pub fn extract(text: &str, question: &str, budget: u64, count: &dyn Fn(&str) -> 
     }
     if let Some(container) = json::container(text) {
         return json::extract(text, &container, question, budget, count);
+    }
+    if is_program(text) {
+        return None;
     }
     let units = units::split(text);
     if units.len() < 2 {
@@ -66,6 +72,24 @@ pub fn extract(text: &str, question: &str, budget: u64, count: &dyn Fn(&str) -> 
         }
         kept.shorten(&units, &tokens, over);
     }
+}
+
+/// Whether lines of it are parts of something that is not there without them: code, or settings that are told by their
+/// indentation.
+fn is_program(text: &str) -> bool {
+    let lines: Vec<&str> = text.split('\n').collect();
+    let (mut all, mut deep) = (0_usize, 0_usize);
+    for line in lines.iter().filter(|line| !line.trim().is_empty()).take(MOST_LOOKED_AT) {
+        all += 1;
+        let trimmed = line.trim_start();
+        let is_key = trimmed.split_once(':').is_some_and(|(key, rest)| {
+            key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.\"' ".contains(&byte))
+                && key.split(' ').count() < 3
+                && (rest.is_empty() || rest.starts_with(' '))
+        });
+        deep += usize::from(trimmed.len() < line.trim_end_matches('\r').len() && (is_key || trimmed.starts_with("- ")));
+    }
+    crate::compress::structural::is_program(&lines) || (deep >= 3 && deep * 3 >= all)
 }
 
 /// Parts may have more tokens than their whole, rarely and by little.

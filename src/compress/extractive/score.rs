@@ -13,6 +13,8 @@ use super::words::{self, Table, Term, Terms};
 const MOST_TERMS: usize = 32;
 /// Units whose windows are held at once.
 const BLOCK: usize = 2_048;
+/// What faded to less is gone: numbers that are almost none would make every sum slow.
+const NOTHING: f32 = 1e-12;
 
 pub struct Scores {
     /// 0 to about 1.
@@ -39,21 +41,8 @@ struct Weights {
     edge: f32,
 }
 
-fn knob(name: &str, default: f32) -> f32 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
-fn weights() -> Weights {
-    Weights {
-        saturation: knob("K1", 1.2),
-        length: knob("B", 0.5),
-        reach: knob("REACH", 120.0),
-        apart: knob("APART", 150.0),
-        own: knob("OWN", 0.3),
-        head: knob("HEAD", 0.5),
-        edge: knob("EDGE", 0.03),
-    }
-}
+const WEIGHTS: Weights =
+    Weights { saturation: 2.0, length: 0.5, reach: 300.0, apart: 900.0, own: 0.2, head: 1.0, edge: 0.02 };
 
 /// A term of the question in a unit.
 struct Match {
@@ -63,10 +52,14 @@ struct Match {
 }
 
 pub fn score(units: &Units, terms: &Terms, tokens: &[u64], question: &str) -> Scores {
-    let weights = weights();
     let wanted = Wanted::read(question, terms);
     let is_general = wanted.matches.is_empty();
-    let mut values = if is_general { central(units, terms) } else { relevant(units, tokens, &wanted, &weights) };
+    let mut values = match wanted.rarity.len() {
+        0 => central(units, terms),
+        1..=4 => relevant::<4>(units, tokens, &wanted, &WEIGHTS),
+        5..=8 => relevant::<8>(units, tokens, &wanted, &WEIGHTS),
+        _ => relevant::<MOST_TERMS>(units, tokens, &wanted, &WEIGHTS),
+    };
     let most = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let total = tokens.iter().sum::<u64>().max(1) as f32;
     let mut before = 0_u64;
@@ -75,7 +68,7 @@ pub fn score(units: &Units, terms: &Terms, tokens: &[u64], question: &str) -> Sc
         before += tokens;
         // Highest at both ends, and a little higher at the beginning.
         let edge = (1.0 - place).powi(8) + 0.5 * place.powi(8);
-        *value = *value / most + weights.edge * edge;
+        *value = *value / most + WEIGHTS.edge * edge;
     }
     Scores { values, is_general }
 }
@@ -143,10 +136,10 @@ impl Wanted {
     }
 }
 
-/// So much of each term.
-type Window = [f32; MOST_TERMS];
+/// So much of each term; most questions have few.
+type Window<const TERMS: usize> = [f32; TERMS];
 
-fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -> Vec<f32> {
+fn relevant<const TERMS: usize>(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -> Vec<f32> {
     let count = units.len();
     let starts = starts(&wanted.matches, count);
     let of_unit = |unit: usize| {
@@ -168,22 +161,22 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
     let mean = (lengths.iter().sum::<f32>() / count.max(1) as f32).max(1.0);
     lengths.iter_mut().for_each(|length| *length = 1.0 - weights.length + weights.length * *length / mean);
 
-    let add = |window: &mut Window, unit: usize| {
+    let add = |window: &mut Window<TERMS>, unit: usize| {
         for found in of_unit(unit) {
             if let Some(sum) = window.get_mut(found.term as usize) {
                 *sum += found.times;
             }
         }
     };
-    let step = |window: &mut Window, unit: usize| {
+    let step = |window: &mut Window<TERMS>, unit: usize| {
         let fade = fade(unit);
-        window.iter_mut().for_each(|sum| *sum *= fade);
+        window.iter_mut().for_each(|sum| *sum = if *sum > NOTHING { *sum * fade } else { 0.0 });
     };
     // Forward once for the state before each block; then block by block from the end, where the block's forward states are
     // made again: so a million units do not need a million windows.
     let blocks = count.div_ceil(BLOCK);
     let mut before_block = Vec::with_capacity(blocks);
-    let mut window = [0.0; MOST_TERMS];
+    let mut window = [0.0; TERMS];
     for unit in 0..count {
         if unit % BLOCK == 0 {
             before_block.push(window);
@@ -192,8 +185,8 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
         add(&mut window, unit);
     }
     let mut values = vec![0.0; count];
-    let mut behind = [0.0; MOST_TERMS];
-    let mut forward: Vec<Window> = Vec::with_capacity(BLOCK);
+    let mut behind = [0.0; TERMS];
+    let mut forward: Vec<Window<TERMS>> = Vec::with_capacity(BLOCK);
     for (block, state) in before_block.iter().enumerate().rev() {
         let range = block * BLOCK..(block * BLOCK + BLOCK).min(count);
         let mut window = *state;
@@ -207,7 +200,7 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
             for (sum, behind) in window.iter_mut().zip(&behind) {
                 *sum += behind;
             }
-            let mut own = [0.0; MOST_TERMS];
+            let mut own = [0.0; TERMS];
             add(&mut own, unit);
             let mut head = units.head(unit);
             let mut depth = 0;
@@ -223,7 +216,7 @@ fn relevant(units: &Units, tokens: &[u64], wanted: &Wanted, weights: &Weights) -
                 depth += 1;
             }
             let length = lengths.get(unit).copied().unwrap_or(1.0);
-            let bm25 = |window: &Window, length: f32| -> f32 {
+            let bm25 = |window: &Window<TERMS>, length: f32| -> f32 {
                 let part = |(sum, rarity): (&f32, &f32)| {
                     rarity * sum * (weights.saturation + 1.0) / (sum + weights.saturation * length)
                 };

@@ -23,7 +23,7 @@ pub fn ends(text: &str, mut found: impl FnMut(usize)) {
         match byte {
             b'.' | b'!' | b'?' => {
                 let stop = at;
-                at = closed(text, at);
+                at = closed(text, at + 1);
                 if is_end(text, last, stop, at) {
                     found(at);
                     last = at;
@@ -40,7 +40,7 @@ pub fn ends(text: &str, mut found: impl FnMut(usize)) {
             _ => {
                 let letter = text.get(at..).and_then(|rest| rest.chars().next()).unwrap_or(' ');
                 if matches!(letter, '。' | '！' | '？' | '｡' | '।' | '॥' | '۔' | '؟' | '።' | '។') {
-                    at = closed(text, at);
+                    at = closed(text, at + letter.len_utf8());
                     found(at);
                     last = at;
                 } else {
@@ -54,7 +54,7 @@ pub fn ends(text: &str, mut found: impl FnMut(usize)) {
     }
 }
 
-/// Behind the stops and closing signs that begin here.
+/// Behind the stops and closing signs that follow.
 fn closed(text: &str, from: usize) -> usize {
     let rest = text.get(from..).unwrap_or_default();
     let is_closing = |letter: char| {

@@ -190,6 +190,17 @@ impl Splitter<'_> {
             self.heading(first.end, LEVELS - 1);
             rest = after;
         }
+        // An item may go on in lines of its own.
+        while let Some((_, after)) = rest.split_first() {
+            let is_listed = |line: &Range<usize>| is_item(self.part(line).trim_start());
+            let end = after.iter().position(is_listed).map_or(rest.len(), |at| at + 1);
+            let (group, behind) = rest.split_at(end);
+            self.group(group);
+            rest = behind;
+        }
+    }
+
+    fn group(&mut self, rest: &[Range<usize>]) {
         if self.is_wrapped(rest) {
             if let (Some(first), Some(last)) = (rest.first(), rest.last()) {
                 let head = self.section();
@@ -274,8 +285,8 @@ impl Splitter<'_> {
     fn is_wrapped(&self, lines: &[Range<usize>]) -> bool {
         let mut goes_on = 0;
         for (line, next) in lines.iter().zip(lines.iter().skip(1)) {
-            let (line, next) = (self.part(line), self.part(next));
-            if line.len() < LEAST_WRAPPED || is_item(next.trim_start()) || is_row(line) {
+            let (line, next) = (self.part(line), self.part(next).trim_start());
+            if line.len() < LEAST_WRAPPED || is_row(line) {
                 return false;
             }
             goes_on += usize::from(

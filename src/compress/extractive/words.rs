@@ -3,7 +3,7 @@
 //! A term is a number made of a word in lower case without its ending, so that no word is stored; two words of one number
 //! do no more than a little harm. What a term is worth is `score.rs`.
 
-use std::ops::Range;
+pub use super::stop::is_stop;
 
 /// Of a question and of a text the same word is the same number, in every run.
 pub type Term = u32;
@@ -227,178 +227,6 @@ fn stem(word: &[u8]) -> &[u8] {
     }
 }
 
-/// What questions are made of besides what they are about.
-pub fn is_stop(word: &[u8]) -> bool {
-    // Single letters, and what an apostrophe leaves.
-    (word.len() == 1 && !word.iter().any(u8::is_ascii_digit))
-        || std::str::from_utf8(word).is_ok_and(|word| STOP.binary_search(&word).is_ok())
-}
-
-/// In order. English only: in other languages a frequent word is worth little by its frequency.
-const STOP: [&str; 161] = [
-    "about",
-    "above",
-    "after",
-    "again",
-    "all",
-    "also",
-    "am",
-    "an",
-    "and",
-    "answer",
-    "any",
-    "are",
-    "as",
-    "ask",
-    "asked",
-    "at",
-    "be",
-    "because",
-    "been",
-    "before",
-    "being",
-    "below",
-    "between",
-    "both",
-    "brief",
-    "briefly",
-    "but",
-    "by",
-    "can",
-    "context",
-    "could",
-    "describe",
-    "detail",
-    "details",
-    "did",
-    "discuss",
-    "discussed",
-    "discussing",
-    "discussion",
-    "do",
-    "document",
-    "documents",
-    "does",
-    "doing",
-    "during",
-    "each",
-    "explain",
-    "find",
-    "following",
-    "for",
-    "from",
-    "give",
-    "given",
-    "had",
-    "has",
-    "have",
-    "having",
-    "he",
-    "her",
-    "here",
-    "hers",
-    "him",
-    "his",
-    "how",
-    "if",
-    "in",
-    "into",
-    "is",
-    "it",
-    "its",
-    "just",
-    "know",
-    "ll",
-    "made",
-    "main",
-    "mainly",
-    "make",
-    "many",
-    "me",
-    "mention",
-    "mentioned",
-    "more",
-    "most",
-    "much",
-    "my",
-    "no",
-    "not",
-    "now",
-    "of",
-    "on",
-    "one",
-    "only",
-    "or",
-    "other",
-    "our",
-    "out",
-    "over",
-    "overview",
-    "please",
-    "point",
-    "points",
-    "question",
-    "re",
-    "said",
-    "say",
-    "says",
-    "shall",
-    "she",
-    "should",
-    "show",
-    "so",
-    "some",
-    "such",
-    "summaries",
-    "summarise",
-    "summarize",
-    "summary",
-    "talk",
-    "talked",
-    "tell",
-    "text",
-    "than",
-    "that",
-    "the",
-    "their",
-    "them",
-    "then",
-    "there",
-    "these",
-    "they",
-    "think",
-    "this",
-    "those",
-    "thought",
-    "to",
-    "too",
-    "under",
-    "up",
-    "us",
-    "use",
-    "ve",
-    "very",
-    "was",
-    "we",
-    "were",
-    "what",
-    "when",
-    "where",
-    "which",
-    "while",
-    "who",
-    "whole",
-    "whom",
-    "whose",
-    "why",
-    "will",
-    "with",
-    "would",
-    "you",
-    "your",
-    "yours",
-];
-
 /// Counts by term in a table that does not grow: terms that share a place share a count, and no text makes it slow.
 pub struct Table {
     counts: Vec<u32>,
@@ -423,9 +251,26 @@ impl Table {
     }
 }
 
-/// A part of a text as its own trimmed range.
-pub fn trimmed(text: &str, span: Range<usize>) -> Range<usize> {
-    let part = text.get(span.clone()).unwrap_or_default();
-    let start = span.start + (part.len() - part.trim_start().len());
-    start..(start + part.trim().len())
+/// Which terms were seen, in a table that does not grow either.
+pub struct Seen {
+    bits: Vec<u64>,
+    mask: usize,
+}
+
+impl Seen {
+    /// For about so many different terms.
+    pub fn new(terms: usize) -> Self {
+        let size = (terms / 8).clamp(1 << 4, 1 << 18).next_power_of_two();
+        Self { bits: vec![0; size], mask: size - 1 }
+    }
+
+    pub fn has(&self, term: Term) -> bool {
+        self.bits.get((term >> 6) as usize & self.mask).is_some_and(|bits| bits >> (term & 63) & 1 == 1)
+    }
+
+    pub fn add(&mut self, term: Term) {
+        if let Some(bits) = self.bits.get_mut((term >> 6) as usize & self.mask) {
+            *bits |= 1 << (term & 63);
+        }
+    }
 }

@@ -16,6 +16,7 @@ mod strings;
 mod table;
 mod text;
 
+pub use lines::is_program;
 pub use seen::Seen;
 pub use table::expand;
 
