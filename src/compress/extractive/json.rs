@@ -105,11 +105,7 @@ pub fn extract(
 }
 
 fn mark(is_object: bool, count: usize) -> String {
-    if is_object {
-        format!("\"…\": \"{count} entries left out\"")
-    } else {
-        format!("\"… {count} left out\"")
-    }
+    if is_object { format!("\"…\": \"{count} entries left out\"") } else { format!("\"… {count} left out\"") }
 }
 
 fn write(text: &str, container: &Container, between: &str, frame: [&str; 2], kept: &Kept) -> Extract {
