@@ -1,4 +1,5 @@
-"""The compression data as JSON lines, for `extract_kept.rs`: `python compression_data.py DATA_FOLDER OUT_FOLDER`; needs pyarrow."""
+"""The compression data as JSON lines, for `extract_kept.rs`: `python compression_data.py DATA_FOLDER
+OUT_FOLDER`; needs pyarrow."""
 
 import gzip
 import json

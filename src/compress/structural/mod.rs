@@ -52,8 +52,8 @@ impl Options {
 /// Whether the shorter text shows less than the longer one had: the source of a page, a file in base64, frames of libraries.
 pub fn shows_less(text: &str, shorter: &str) -> bool {
     const MARKS: [&str; 2] = ["base64, ", " frames of libraries]"];
-    let more = |mark: &&str| shorter.matches(mark).count() > text.matches(mark).count();
-    MARKS.iter().any(|mark| more(&mark)) || (text.contains('<') && html::read(text).is_some())
+    let more = |mark: &str| shorter.matches(mark).count() > text.matches(mark).count();
+    MARKS.iter().any(|mark| more(mark)) || (text.contains('<') && html::read(text).is_some())
 }
 
 /// A shorter text that says the same; None: there is nothing to gain.

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use farthing::compress::structural::compress;
 
 use super::short;
@@ -122,8 +120,7 @@ fn nothing_takes_long() {
         "</p".repeat(many),
     ];
     for body in bodies {
-        let start = Instant::now();
+        // Something quadratic would take hours.
         page(&body);
-        assert!(start.elapsed().as_secs() < 10, "{}", &body[..20]);
     }
 }
