@@ -72,7 +72,7 @@ UNKNOWN = [
     ({"mode": "on"}, "mode", 'did you mean "cache.mode"?'),
     ({"cache": {"strict": True}}, "cache.strict", 'did you mean "strict"?'),
     ({"xyzzy": 1}, "xyzzy",
-     "valid here: cache, models, aliases, upstreams, fallback, budgets, route, escalate, batch, strict"),
+     "valid here: cache, models, aliases, upstreams, fallback, budgets, route, escalate, batch, compress, strict"),
     ({"models": {"m.1": {"inptu": 1}}}, 'models."m.1".inptu', 'did you mean "models."m.1".input"?'),
     ({"models": {"gpt-4": {"1": {}}}}, "models.gpt-4.1", 'a model name with a dot is quoted: models."gpt-4.1"'),
 ]
@@ -147,6 +147,7 @@ def test_the_default_is_a_cache_of_256_mib_for_a_day_and_nothing_else() -> None:
         "route": None,
         "escalate": None,
         "batch": None,
+        "compress": None,
         "strict": False,
     }
 
