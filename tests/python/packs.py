@@ -89,7 +89,7 @@ class World:
 
     def policy(self, **batch: Any) -> dict[str, Any]:
         """Ten calls fill a request: a window that long is never waited for then, however busy the machine is."""
-        batch = {"models": ["test-model"], "window_ms": 5000, **batch}
+        batch = {"models": ["test-model"], "window_ms": 20_000, **batch}
         return {"cache": {"name": f"packs-{next(_numbers)}"}, "models": PRICES, "batch": batch}
 
 

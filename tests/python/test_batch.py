@@ -614,7 +614,7 @@ def test_a_ladder_over_packs(face: Face, world: World) -> None:
     world.says = lambda question: "I'm sorry, but I can't help with that." if "3" in question else say(question)
     escalate = {"models": [MODEL], "ladder": ["small", "large"], "thresholds": 0.8}
     models = {**{name: {"input": 1, "output": 2} for name in ("small", MODEL)}, "large": {"input": 10, "output": 20}}
-    made = client(face, world, more={"escalate": escalate, "models": models})
+    made = client(face, world, window_ms=3000, more={"escalate": escalate, "models": models})
     answers = together(face, made, TEN)
     assert [farthing.receipt(answer).rungs[0].accepted for answer in answers].count(False) == 1
     assert len(world.requests[0]) == 10

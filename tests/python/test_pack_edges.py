@@ -137,7 +137,7 @@ def test_timeout_of_one_is_its_own(world: World) -> None:
 def test_an_impatient_follower_does_not_wait_for_a_patient_leader(world: World) -> None:
     face = Face(True)
     world.edit = lambda answers, number: Reply(body=chat(json.dumps(answers), model=MODEL), delay=2)
-    made = client(face, world)
+    made = client(face, world, window_ms=2000)
 
     async def timed(question: str, timeout: float) -> float:
         began = time.monotonic()
@@ -174,7 +174,7 @@ def test_aliases_with_other_fallbacks_are_not_joined(sync: Face, world: World) -
     other = Upstream()
     World(other)
     try:
-        policy = world.policy(models=["open", "closed"])
+        policy = world.policy(models=["open", "closed"], window_ms=2000)
         policy["upstreams"] = {
             "main": {"base_url": world.server.url, "api_key": "sk-m"},
             "spare": {"base_url": other.url, "api_key": "sk-spare"},
@@ -276,7 +276,7 @@ def test_a_closed_alias_is_not_sent_to_the_others_fallback(sync: Face, world: Wo
 
 
 def test_two_names_of_one_model_have_their_own_prices(sync: Face, world: World) -> None:
-    policy = world.policy(models=["one", "two"])
+    policy = world.policy(models=["one", "two"], window_ms=2000)
     policy["upstreams"] = {"main": {"base_url": world.server.url, "api_key": "sk-m"}}
     policy["aliases"] = {name: {"model": MODEL, "upstream": "main"} for name in ("one", "two")}
     policy["models"] = {"one": {"input": 1, "output": 2}, "two": {"input": 100, "output": 200}}
