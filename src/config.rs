@@ -151,6 +151,8 @@ pub struct CompressConfig {
     /// Messages of the user's at the end that are no history, from 1.
     pub keep_turns: usize,
     pub summarise: Option<SummariseConfig>,
+    /// Lists of equal JSON objects become tables.
+    pub tables: bool,
     pub recoverable: bool,
     /// Seconds that a function or a model may take.
     pub timeout: f64,

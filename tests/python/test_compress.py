@@ -211,6 +211,12 @@ def test_structural_is_the_same_in_fewer_tokens(face: Face, upstream: Upstream) 
     assert made is not None and {step.method for step in made.steps} == {"structural"}
 
 
+def test_tables_can_be_turned_off(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(parts=["tools"], tables=False))
+    face.chat(client, messages=[user("a"), *tool(RESULT)])
+    assert sent(upstream)[2]["content"] == json.dumps(json.loads(RESULT), separators=(",", ":"))
+
+
 def test_extractive_keeps_what_answers_the_question(face: Face, upstream: Upstream) -> None:
     filler = [f"Room {number} was painted in {1900 + number} and has {number % 7} windows." for number in range(80)]
     filler.insert(57, "The director's parrot is called Bartholomew, and it does not bite.")

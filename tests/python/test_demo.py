@@ -29,7 +29,7 @@ def test_the_workload() -> None:
     assert 0.4 < len(different) / len(work) < 0.7, "repeats, as real traffic has them"
     assert any(len(step) > 1 for step in steps())
     assert {ask.stream for ask in work} == {True, False}
-    assert {ask.tag for ask in work} == {"support", "docs", "nightly"}
+    assert {ask.tag for ask in work} == {"support", "docs", "orders", "nightly"}
     for ask in work:
         assert ask.is_right(ask.expected), ask
         assert ask.is_right(f"{ask.expected.capitalize()}."), ask
@@ -77,9 +77,9 @@ def test_a_run(upstream: Upstream) -> None:
     upstream.script = script
     shown: list[tuple[str, int, int]] = []
     lines = run(upstream.url, "cheap", "dear", lambda *step: shown.append(step))
-    plain, ours, route, escalate, batch, cheap = lines
+    plain, ours, route, escalate, compress, batch, cheap = lines
     total = len(asks())
-    assert [line.requests for line in lines] == [total] * 6
+    assert [line.requests for line in lines] == [total] * 7
     assert (plain.upstream, ours.upstream, cheap.upstream) == (total, len(right), total)
     assert (plain.right, ours.right) == (total, total)
     assert 0 < cheap.right < total
@@ -91,11 +91,13 @@ def test_a_run(upstream: Upstream) -> None:
     # All questions are easy by their looks; drafts come without logprobs here, and nothing else speaks against them.
     for line in (route, escalate):
         assert (line.upstream, line.right, line.cost) == (len(right), cheap.right, cheap.cost * len(right) / total)
+    # The upstream here bills nine tokens, however long a prompt is.
+    assert (compress.upstream, compress.right, compress.cost) == (len(right), total, ours.cost)
     # The night's first eight reviews come in one request; of two more, a pack does not pay.
     assert (batch.upstream, batch.right) == (len(right) - 7, total) and batch.cost < ours.cost
-    beginnings = 3 * (4 + 2 * 2)
-    assert upstream.calls == 2 * total + 3 * len(right) + batch.upstream + beginnings, (
-        "and three to begin each line with, for each model"
+    beginnings = 4 * (5 + 2 * 2)
+    assert upstream.calls == 2 * total + 4 * len(right) + batch.upstream + beginnings, (
+        "and four to begin each line with, for each model"
     )
     assert shown[-1] == ("openai, cheap model", total, total)
 

@@ -17,6 +17,7 @@ import openai
 from .. import client as faces
 from ..batch_policy import Batch
 from ..call_options import options as call_options
+from ..compress_policy import Compress
 from ..escalate_policy import Escalate
 from ..exceptions import LocalModelsError, explain
 from ..policy import Cache, ModelPrice, Policy
@@ -113,6 +114,7 @@ def plan(cheap: str, dear: str) -> Sequence[_Plan]:
         _Plan("farthing, dear model", dear, PRICES["dear"], Policy(models=prices, cache=own)),
         _Plan("farthing, route", _AUTO, PRICES["dear"], chosen(route=route)),
         _Plan("farthing, escalate", _AUTO, PRICES["dear"], chosen(escalate=escalate)),
+        _Plan("farthing, compress", dear, PRICES["dear"], chosen(compress=Compress(models=dear))),
         _Plan("farthing, batch", dear, PRICES["dear"], chosen(batch=Batch(models=dear, window_ms=0)), maps=True),
         _Plan("openai, cheap model", cheap, PRICES["cheap"], None),
     )
@@ -226,11 +228,23 @@ def _request(model: str) -> dict[str, Any]:
     return {"model": model, "temperature": 0, "seed": 1, "max_tokens": _MOST_TOKENS}
 
 
+def _messages(ask: Ask) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = [
+        {"role": "system", "content": ask.system},
+        {"role": "user", "content": ask.user},
+    ]
+    if ask.result:
+        call = {"id": "call_1", "type": "function", "function": {"name": ask.tag, "arguments": "{}"}}
+        messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
+        messages.append({"role": "tool", "tool_call_id": "call_1", "content": ask.result})
+    return messages
+
+
 def _answer(client: openai.OpenAI, model: str, ask: Ask) -> tuple[str, Any]:
     """The text, and the usage that the answer tells."""
     request: dict[str, Any] = {
         **_request(model),
-        "messages": [{"role": "system", "content": ask.system}, {"role": "user", "content": ask.user}],
+        "messages": _messages(ask),
         "extra_headers": {"x-farthing-tag": ask.tag} if isinstance(client, faces.OpenAI) else None,
     }
     if not ask.stream:

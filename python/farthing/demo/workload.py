@@ -1,4 +1,4 @@
-"""What the demo asks: the calls of a small shop's support bot, docs lookup and nightly classification job.
+"""What the demo asks: the calls of a small shop's support bot, order desk, docs lookup and nightly classification job.
 
 Short answers, each of which can be checked, and repeats as such traffic has them: the same question from many
 customers, a burst when something happens, a job that is run again. The texts are the project's own.
@@ -6,9 +6,10 @@ customers, a burst when something happens, a job that is run again. The texts ar
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Ask", "jobs", "steps"]
 
@@ -22,6 +23,7 @@ class Ask:
         system, user: the messages.
         expected: what the answer must say, as a whole word, in any case.
         stream: whether the application streams the answer.
+        result: of a tool that the model has called to answer; empty = none.
     """
 
     tag: str
@@ -29,6 +31,7 @@ class Ask:
     user: str
     expected: str
     stream: bool = False
+    result: str = ""
 
     def is_right(self, answer: str) -> bool:
         """Whether the expected word is there and, where it is one of several labels, none of the others."""
@@ -86,6 +89,28 @@ DOCS_ASKS = (
     ("Which log level writes the most?", "noisy"),
 )
 
+ORDERS = """You answer a customer's questions about their orders, from what the tool `orders` says.
+Answer with the value only, as few words as possible."""
+
+_FIELDS = ("order", "article", "size", "status", "total_eur")
+_ROWS = (
+    (1042, "blue jacket", "XL", "shipped", 79.5),
+    (1057, "desk lamp", "one", "delivered", 24.9),
+    (1061, "running shoes", "43", "cancelled", 110.0),
+    (1068, "coffee machine", "one", "packed", 129.5),
+    (1073, "wool scarf", "one", "returned", 32.0),
+    (1080, "garden hose", "25 m", "paid", 18.75),
+)
+ORDERS_RESULT = json.dumps([dict(zip(_FIELDS, row, strict=True)) for row in _ROWS], indent=2)
+"""As such tools answer: indented, each name as often as there are rows."""
+
+ORDERS_ASKS = (
+    ("What is the status of order 1068?", "packed"),
+    ("What is the number of the order of the desk lamp?", "1057"),
+    ("What is the status of my running shoes?", "cancelled"),
+    ("What did I pay for the wool scarf, in euro?", "32.0"),
+)
+
 NIGHTLY = """You read reviews of a hotel. Decide what each review is mainly about. Labels:
 - room: the room, its bed, its bath, its view
 - food: breakfast, restaurant, drinks
@@ -112,6 +137,7 @@ def steps() -> Iterator[list[Ask]]:
     """The workload: one step after the other, the requests of a step at the same time."""
     support = [Ask("support", SUPPORT, user, expected) for user, expected in SUPPORT_ASKS]
     docs = [Ask("docs", DOCS, user, expected) for user, expected in DOCS_ASKS]
+    orders = [Ask("orders", ORDERS, user, said, result=ORDERS_RESULT) for user, said in ORDERS_ASKS]
     nightly = [Ask("nightly", NIGHTLY, user, expected) for user, expected in NIGHTLY_ASKS]
 
     # A morning: customers, and readers of the docs, who see their answers as they are written.
@@ -127,6 +153,8 @@ def steps() -> Iterator[list[Ask]]:
     for number in (0, 1, 8, 0, 4, 5, 0, 8, 3):
         yield [docs[number]]
     yield [streamed(support[2])]
+    for ask in orders:
+        yield [ask]
     # The night: the job runs, stops at the eighth review, and is started again.
     for ask in [*nightly[:8], *nightly]:
         yield [ask]
@@ -140,4 +168,4 @@ def jobs(night: Iterable[list[Ask]]) -> list[list[Ask]]:
 
 
 def streamed(ask: Ask) -> Ask:
-    return Ask(ask.tag, ask.system, ask.user, ask.expected, stream=True)
+    return replace(ask, stream=True)

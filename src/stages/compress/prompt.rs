@@ -62,7 +62,8 @@ impl Prompt {
             form.as_ref().map_or_else(|| chat_tokens(job.model, message, None).tokens, |form| form.tokens)
         };
         let before: Vec<u64> = earlier.iter().zip(messages.values()).map(count).collect();
-        let prefix = before.iter().take(known).sum::<u64>() + job.count(&String::from_utf8_lossy(offered));
+        let offered = job.count(&String::from_utf8_lossy(offered));
+        let prefix = before.iter().take(known).sum::<u64>() + offered;
         let is_discounted = worth::discounted(job.rates).is_some() && prefix >= worth::LEAST_CACHED;
         let knows_tool = earlier.iter().take(known).flatten().any(|form| form.recoverable);
         let mut seen = Seen::default();
@@ -100,7 +101,7 @@ impl Prompt {
             entries.push(entry);
         }
         let mut prompt = Self { request: request.clone(), steps, entries, whole, knows_tool };
-        prompt.keep_system(job, messages, &before);
+        prompt.keep_system(job, messages, &before, offered);
         let prefix = if is_discounted { prefix } else { 0 };
         let (new, _) = prompt.saved();
         if prompt.is_recoverable() && !knows_tool && !worth::tool_pays(new, prefix, 0, job.rates) {
@@ -137,13 +138,14 @@ impl Prompt {
     }
 
     /// A beginning that is too short for the provider's cache once it is shortened stays as it is, if that is cheaper.
-    fn keep_system(&mut self, job: &Job<'_>, messages: &Messages, before: &[u64]) {
+    /// `offered`: tokens of the tools, which come before it.
+    fn keep_system(&mut self, job: &Job<'_>, messages: &Messages, before: &[u64], offered: u64) {
         let is_system =
             |message: &Value| matches!(message.get("role").and_then(Value::as_str), Some("system" | "developer"));
         let count = messages.values().iter().take_while(|message| is_system(message)).count();
         let own = self.entries.get(..count).unwrap_or_default();
         let saved: u64 = own.iter().map(|entry| entry.form.saved).sum();
-        let whole: u64 = before.iter().take(count).sum();
+        let whole = before.iter().take(count).sum::<u64>() + offered;
         // What was sent shorter once is in the provider's cache as that, or in none.
         let was_sent = own.iter().any(|entry| !entry.is_new && entry.form.message.is_some());
         if saved == 0 || was_sent || worth::prefix_pays(whole, whole - saved, job.rates) {

@@ -56,6 +56,8 @@ pub struct Settings {
     /// Share of the tokens that `extractive` leaves, 0 to 1.
     pub keep: f64,
     pub summarise: Option<Summarise>,
+    /// "structural" writes lists of equal JSON objects as tables.
+    pub tables: bool,
     pub recoverable: bool,
     pub timeout: Duration,
 }
@@ -88,6 +90,7 @@ impl Settings {
                 max_lost: given.max_lost,
                 uses: given.uses,
             }),
+            tables: config.tables,
             recoverable: config.recoverable,
             timeout: Duration::try_from_secs_f64(config.timeout).unwrap_or(Duration::MAX),
         })

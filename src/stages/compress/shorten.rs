@@ -141,7 +141,7 @@ impl Shortener {
         for method in &settings.methods {
             let shorter = match method {
                 Method::Structural => {
-                    let options = options(place.voice, is_result && job.keeps_results);
+                    let options = options(place.voice, is_result && job.keeps_results, settings.tables);
                     structural::compress_with(&made.text, options).ok_or(Not::Final)
                 }
                 _ if is_result && job.keeps_results => Err(Not::Now),
@@ -278,14 +278,12 @@ impl Shortener {
 }
 
 /// What may be done to a text: less where it tells a model what to do, or how to write.
-fn options(voice: Voice, is_exact: bool) -> structural::Options {
+fn options(voice: Voice, is_exact: bool, tables: bool) -> structural::Options {
+    let all = structural::Options { tables, ..structural::Options::default() };
     match voice {
         Voice::System | Voice::Assistant => structural::Options::WORDS,
-        Voice::User => structural::Options { pages: false, binary: false, ..structural::Options::default() },
-        Voice::Tool if is_exact => {
-            structural::Options { pages: false, binary: false, ..structural::Options::default() }
-        }
-        Voice::Tool => structural::Options::default(),
+        Voice::Tool if !is_exact => all,
+        Voice::User | Voice::Tool => structural::Options { pages: false, binary: false, ..all },
     }
 }
 
