@@ -113,8 +113,8 @@ class Compress(_Portable):
         keep: share of a text's tokens that "extractive" leaves, more than 0 and less than 1.
         keep_turns: messages of the user's at the end, >= 1, from which on nothing is "history".
         summarise: see `Summarise`; needed for "summarise".
-        tables: "structural" writes lists of equal JSON objects as tables, `{"columns": [...], "rows": [...]}`; small models
-            read them worse.
+        tables: "structural" writes lists of equal JSON objects as tables, `{"columns": [...], "rows": [...]}`; small
+            models read them worse.
         recoverable: what was left out of a tool's result can be asked for: the model is offered one more tool, whose
             calls farthing answers. Such an answer is read to its end before the application gets it.
         timeout: seconds that a function or a model may take for one text.
