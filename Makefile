@@ -20,12 +20,12 @@ test-rust: $(VENV)/.dev
 
 # Twice: as users run it, and with every call going the SDK's way (what is not plain goes that way in any case). What is
 # built is compared with what the SDK builds in thousands of cases. Most tests wait for a server, a timer or a process of
-# theirs: four share two cores. Comparing is work for as many as there are cores.
+# theirs: three share two cores. Comparing is work for as many as there are cores.
 COMPARED := tests/python/test_build.py
 test-python: $(CORE)
-	$(BIN)/python -m pytest -n 4 --ignore $(COMPARED)
+	$(BIN)/python -m pytest -n 3 --ignore $(COMPARED)
 	$(BIN)/python -m pytest -n 2 $(COMPARED)
-	FARTHING_L2=off $(BIN)/python -m pytest -n 4 -m "not once" --ignore $(COMPARED)
+	FARTHING_L2=off $(BIN)/python -m pytest -n 3 -m "not once" --ignore $(COMPARED)
 
 lint: $(CORE)
 	cargo fmt --check

@@ -189,7 +189,9 @@ impl Flights {
         settled: impl FnOnce() -> Option<T>,
     ) -> Boarding<T> {
         let mut flights = lock(&self.0);
-        let flight = flights.get(&key).filter(|flight| !flight.is_over());
+        // Whoever has read the last event may ask again before the connection has ended: that is another call, and what was
+        // not stored is not for it.
+        let flight = flights.get(&key).filter(|flight| !flight.is_over() && !flight.is_answered());
         if let Some(flight) = flight
             && (flight.needs.is_none() || flight.needs == passenger.event_loop)
         {
