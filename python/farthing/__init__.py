@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         QuestionsError,
         UnsupportedSDKError,
     )
-    from .hooks import CompressRequest, Draft, RouteRequest
+    from .hook_requests import CompressRequest, Draft, RouteRequest
     from .labels import Label
     from .ledger import Savings
     from .policy import Budget, Cache, ModelPrice, Policy
@@ -113,7 +113,7 @@ _HOMES = {
         "UnsupportedSDKError",
     ),
     "call_options": ("options",),
-    "hooks": ("CompressRequest", "Draft", "RouteRequest"),
+    "hook_requests": ("CompressRequest", "Draft", "RouteRequest"),
     "labels": ("Label",),
     "ledger": ("Savings",),
     "policy": ("Budget", "Cache", "ModelPrice", "Policy"),

@@ -265,7 +265,7 @@ class Escalate(_Portable):
 
     def to_core(self) -> dict[str, Any]:
         """As `src/config.rs` reads it."""
-        from .hooks import core_name
+        from .hook_numbers import core_name
 
         calibration = None if self.calibration is None else _read(self.calibration)
         compare = None if self.agreement is None else self.agreement.compare

@@ -1,4 +1,5 @@
-"""Functions of the user's that the policy names: routers, scorers, comparisons. The core knows each by a number.
+"""Calls functions of the user's that the policy names: routers, scorers, comparisons, compressors. The core knows each
+by a number (`hook_numbers.py`); what it is given is in `hook_requests.py`.
 
 A sync function runs on a thread of Python's, an async one on the caller's event loop, or for a sync client on a loop of
 farthing's own (`hook_threads.py`). Either way in a copy of the caller's context. What it returns goes to a completion,
@@ -14,30 +15,19 @@ import inspect
 import json
 import logging
 import os
-import threading
 import traceback
-import types
 import warnings
-import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .call_options import packs
 from .exceptions import FarthingWarning
+from .hook_numbers import function_of, refused, table, warned
+from .hook_requests import arguments
 from .hook_threads import OwnLoop, Refused, Threads
 
-__all__ = [
-    "CompressRequest",
-    "Draft",
-    "RouteRequest",
-    "call",
-    "cancel",
-    "core_name",
-    "function_of",
-    "is_inside",
-    "number_of",
-]
+__all__ = ["call", "cancel", "is_inside"]
 
 _LONGEST_SHOWN = 200
 """Characters of a returned value in a message."""
@@ -67,79 +57,6 @@ class Completion(Protocol):
         """Why there is nothing."""
 
 
-@dataclass(frozen=True)
-class RouteRequest:
-    """What a router is asked about: a request, before it is sent.
-
-    Attributes:
-        model: the model that the application asked for.
-        tiers: the names that may be returned, from cheap to dear, without those that cannot serve this request.
-        messages: all messages (Responses: input items), as they were sent.
-        prompt: text of the last message of the user's.
-        system: text of the system and developer messages.
-        tools: the tools that the request offers.
-        features: what `by = "rules"` measured, by name.
-        request: the whole body of the request.
-    """
-
-    model: str = ""
-    tiers: tuple[str, ...] = ()
-    messages: list[Any] = field(default_factory=list)
-    prompt: str = ""
-    system: str = ""
-    tools: list[Any] = field(default_factory=list)
-    features: dict[str, Any] = field(default_factory=dict)
-    request: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CompressRequest:
-    """What a function is asked to shorten: one text of a prompt.
-
-    Attributes:
-        text: as the methods before it have left it.
-        part: "system", "history", "tools", "documents" or "last_user".
-        question: text of the last message of the user's, without its documents.
-        model: the model that the application asked for.
-    """
-
-    text: str = ""
-    part: str = ""
-    question: str = ""
-    model: str = ""
-
-
-@dataclass(frozen=True)
-class Draft:
-    """What a scorer is asked about: an answer that nobody has seen yet.
-
-    Attributes:
-        model: the model that wrote it.
-        rung: the name of its rung.
-        ladder: the names of all rungs, from cheap to dear.
-        prompt: text of the last message of the user's.
-        messages: all messages (Responses: input items), as they were sent.
-        answer: the text of the answer; "" when there is none.
-        tool_calls: name and arguments of each call that the answer asks for.
-        response: the whole body of the answer.
-        request: the whole body of the request.
-        reference: a known good answer, if the call was given one.
-        scores: what the scorers before this one said, 0 to 1, by name.
-    """
-
-    model: str = ""
-    rung: str = ""
-    ladder: tuple[str, ...] = ()
-    prompt: str = ""
-    messages: list[Any] = field(default_factory=list)
-    answer: str = ""
-    tool_calls: list[Any] = field(default_factory=list)
-    response: dict[str, Any] = field(default_factory=dict)
-    request: dict[str, Any] = field(default_factory=dict)
-    reference: str | None = None
-    scores: dict[str, float] = field(default_factory=dict)
-
-
 def is_inside() -> bool:
     """Whether a function of a policy is running here. Tasks that it starts count, threads that it starts do not (before
     Python 3.14 they begin with an empty context)."""
@@ -150,103 +67,6 @@ def _enter() -> None:
     _inside.set(True)
     # What a function asks is none of the questions that are packed with the one which waits for it.
     packs(None)
-
-
-# ---- numbers ----
-
-
-class _Table:
-    """Callables by number. Weak: whoever has the policy keeps them alive."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._last = 0
-        # By identity, as not everything that can be called can be hashed.
-        self._numbers: dict[tuple[int, ...], int] = {}
-        self._functions: dict[int, Callable[[], Any]] = {}
-
-    def after_fork(self) -> None:
-        self._lock = threading.RLock()
-
-    def number(self, function: Callable[..., Any]) -> int:
-        key = _identity(function)
-        with self._lock:
-            known = self._numbers.get(key)
-            if known is not None and (found := self.get(known)) is not None and _identity(found) == key:
-                return known
-            self._last += 1
-            number = self._last
-            warned, refused = _warned, _refused
-
-            def forget(_: Any) -> None:
-                # No lock: this runs wherever the garbage collector does, also when the module's names are gone at exit.
-                self._functions.pop(number, None)
-                warned.discard(number)
-                refused.discard(number)
-                if self._numbers.get(key) == number:
-                    self._numbers.pop(key, None)
-
-            self._functions[number] = _weak(function, forget)
-            self._numbers[key] = number
-            return number
-
-    def get(self, number: int) -> Callable[..., Any] | None:
-        reference = self._functions.get(number)
-        return None if reference is None else reference()
-
-
-def _identity(function: Any) -> tuple[int, ...]:
-    """A bound method is a new object each time that it is looked up."""
-    if isinstance(function, types.MethodType) and _is_weakly_held(function.__self__):
-        return (id(function.__self__), id(function.__func__))
-    return (id(function),)
-
-
-def _is_weakly_held(value: Any) -> bool:
-    try:
-        weakref.ref(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _weak(function: Any, forget: Callable[[Any], None]) -> Callable[[], Any]:
-    if isinstance(function, types.MethodType) and _is_weakly_held(function.__self__):
-        return weakref.WeakMethod(function, forget)
-    try:
-        return weakref.ref(function, forget)
-    except TypeError:
-        # An object with __slots__ and without __weakref__: it lives as long as the process.
-        return lambda: function
-
-
-_warned: set[int] = set()
-_refused: set[int] = set()
-_table = _Table()
-
-
-def number_of(function: Callable[..., Any]) -> int:
-    """The number of a callable, the same for as long as it lives, and never another's.
-
-    Bound methods of one object are one callable, however often they are looked up. The table does not keep the callable
-    alive, unless it is of a kind that Python cannot refer to weakly.
-
-    Raises:
-        TypeError: it cannot be called.
-    """
-    if not callable(function):
-        raise TypeError(f"not callable: {type(function).__name__}")
-    return _table.number(function)
-
-
-def function_of(number: int) -> Callable[..., Any] | None:
-    """The callable of a number; None when it is gone."""
-    return _table.get(number)
-
-
-def core_name(one: str | Callable[..., Any]) -> str:
-    """How the policy's core text names a scorer or router: a name as it is, a callable as "hook:NUMBER"."""
-    return one if isinstance(one, str) else f"hook:{number_of(one)}"
 
 
 # ---- calls ----
@@ -291,7 +111,7 @@ def _submit(job: _Job) -> None:
         _threads.submit(job.on_thread, job.number, lambda: completion.is_cancelled, job.refuse)
     except Refused as refusal:
         why = str(refusal)
-        if job.number in _refused:
+        if job.number in refused:
             job.refuse(why)
         else:
             # To warn is to run the user's code, and that is not for a thread of the core.
@@ -324,7 +144,7 @@ class _Job:
     completion: Completion
 
     def made(self) -> Any:
-        return self.function(*_arguments(self.kind, json.loads(self.argument)))
+        return self.function(*arguments(self.kind, json.loads(self.argument)))
 
     def on_thread(self) -> None:
         if not self.completion.is_cancelled:
@@ -400,8 +220,8 @@ class _Job:
         """It is not run, and the core goes on without it."""
         said = f"not called: {why}"
         try:
-            if self.number not in _refused and not self.completion.is_cancelled:
-                _refused.add(self.number)
+            if self.number not in refused and not self.completion.is_cancelled:
+                refused.add(self.number)
                 warnings.warn(
                     f"a function of the policy is not called: {self._name}: {why}\n{_HAND_ON}",
                     FarthingWarning,
@@ -417,8 +237,8 @@ class _Job:
         return getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
 
     def _warn(self, error: BaseException, said: str) -> None:
-        is_first = self.number not in _warned
-        _warned.add(self.number)
+        is_first = self.number not in warned
+        warned.add(self.number)
         name = self._name
         lines = _sayable("".join(traceback.format_exception(type(error), error, error.__traceback__)))
         _logger.log(logging.WARNING if is_first else logging.DEBUG, "%s (%s): %s", name, self.kind, lines)
@@ -437,24 +257,6 @@ def _is_async(function: Any) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-
-
-_KINDS: dict[str, type[Any]] = {"route": RouteRequest, "score": Draft, "compress": CompressRequest}
-
-
-def _arguments(kind: str, fields_: dict[str, Any]) -> tuple[Any, ...]:
-    if kind == "compare":
-        return (fields_["one"], fields_["other"])
-    return (_made(_KINDS[kind], fields_),)
-
-
-def _made(kind: type[Any], values: dict[str, Any]) -> Any:
-    known = {one.name for one in fields(kind)}
-    kept = {name: value for name, value in values.items() if name in known}
-    for name in ("tiers", "ladder"):
-        if name in kept:
-            kept[name] = tuple(kept[name])
-    return kind(**kept)
 
 
 def _said(error: BaseException) -> str:
@@ -494,7 +296,7 @@ def _after_fork() -> None:
     # The parent's loop shares its sockets with this process: closing it here could wake the parent.
     _left.append((_own_loop, dict(_tasks)))
     _tasks.clear()
-    _table.after_fork()
+    table.after_fork()
     _threads = Threads()
     _own_loop = OwnLoop()
 

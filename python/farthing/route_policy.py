@@ -294,7 +294,7 @@ class Route(_Portable):
 
     def to_core(self) -> dict[str, Any]:
         """As `src/config.rs` reads it."""
-        from .hooks import core_name
+        from .hook_numbers import core_name
 
         learned = None
         if self.weights is not None and "learned" in self.by:

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing import FarthingWarning, hooks
+from farthing import FarthingWarning, hook_numbers, hook_requests, hooks
 from farthing.hook_threads import OwnLoop, Refused, Threads
 
 NUMBERS = itertools.count(1_000_000)
@@ -57,7 +57,7 @@ def start(function: Any, loop: Any = None, kind: str = "compare", **argument: An
     argument = {"kind": kind, **(argument or {"one": "a", "other": "b"})}
     completion = Completion()
     context = contextvars.copy_context()
-    hooks.call(hooks.number_of(function), json.dumps(argument), kind, context, loop, completion)
+    hooks.call(hook_numbers.number_of(function), json.dumps(argument), kind, context, loop, completion)
     return completion
 
 
@@ -113,27 +113,33 @@ class Slotted:
 def test_a_number_is_the_same_for_as_long_as_its_function_lives() -> None:
     scorer, partial = Scorer(), functools.partial(max, 1)
     for one in (len, scorer, partial, ask, Scorer, lambda: 0):
-        assert hooks.number_of(one) == hooks.number_of(one)
-        assert hooks.function_of(hooks.number_of(one)) is one
+        assert hook_numbers.number_of(one) == hook_numbers.number_of(one)
+        assert hook_numbers.function_of(hook_numbers.number_of(one)) is one
     # Each look-up of a method makes a new object.
-    assert hooks.number_of(scorer.method) == hooks.number_of(scorer.method) != hooks.number_of(scorer.later)
-    assert hooks.number_of(Scorer().method) != hooks.number_of(scorer.method)
-    assert hooks.core_name(len) == f"hook:{hooks.number_of(len)}"
-    assert hooks.core_name("rules") == "rules"
+    assert (
+        hook_numbers.number_of(scorer.method)
+        == hook_numbers.number_of(scorer.method)
+        != hook_numbers.number_of(scorer.later)
+    )
+    assert hook_numbers.number_of(Scorer().method) != hook_numbers.number_of(scorer.method)
+    assert hook_numbers.core_name(len) == f"hook:{hook_numbers.number_of(len)}"
+    assert hook_numbers.core_name("rules") == "rules"
 
 
 def test_equal_objects_are_not_the_same_function() -> None:
     one, other = Unhashable(), Unhashable()
-    assert hooks.number_of(one) == hooks.number_of(one) != hooks.number_of(other)
-    assert hooks.number_of(one.method) == hooks.number_of(one.method) != hooks.number_of(other.method)
+    assert hook_numbers.number_of(one) == hook_numbers.number_of(one) != hook_numbers.number_of(other)
+    assert (
+        hook_numbers.number_of(one.method) == hook_numbers.number_of(one.method) != hook_numbers.number_of(other.method)
+    )
 
 
 def test_what_cannot_be_referred_to_weakly_has_a_number_too() -> None:
     one = Slotted()
-    assert hooks.number_of(one) == hooks.number_of(one)
+    assert hook_numbers.number_of(one) == hook_numbers.number_of(one)
     assert ask(one) == "b"
     method = one.method
-    assert hooks.number_of(method) == hooks.number_of(method)
+    assert hook_numbers.number_of(method) == hook_numbers.number_of(method)
     assert ask(method) == "a"
 
 
@@ -142,19 +148,19 @@ def test_the_table_keeps_nothing_alive_and_uses_no_number_twice() -> None:
     for _ in range(200):
         # Python gives the next one the place, and so the id, of the last.
         one = Scorer()
-        numbers = {hooks.number_of(one), hooks.number_of(one.method)}
+        numbers = {hook_numbers.number_of(one), hook_numbers.number_of(one.method)}
         assert not numbers & seen
         seen |= numbers
         gone = weakref.ref(one)
         del one
         gc.collect(0)
         assert gone() is None
-    assert all(hooks.function_of(number) is None for number in seen)
-    assert not [number for number in hooks._table._numbers.values() if number in seen]
+    assert all(hook_numbers.function_of(number) is None for number in seen)
+    assert not [number for number in hook_numbers.table._numbers.values() if number in seen]
 
 
 def test_a_function_that_is_gone_is_a_failure() -> None:
-    number, completion = hooks.number_of(Scorer()), Completion()
+    number, completion = hook_numbers.number_of(Scorer()), Completion()
     gc.collect()
     hooks.call(number, "{}", "score", contextvars.copy_context(), None, completion)
     assert "gone" in str(completion.wait())
@@ -165,24 +171,26 @@ def test_functions_that_outlive_the_module_end_in_silence(monkeypatch: pytest.Mo
     failures: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", failures.append)
     kept = [lambda request: None]
-    number = hooks.number_of(kept[0])
+    number = hook_numbers.number_of(kept[0])
     with monkeypatch.context() as end:
-        end.setattr(hooks, "_warned", None)
+        end.setattr(hook_numbers, "warned", None)
         kept.clear()
         gc.collect()
-    assert hooks.function_of(number) is None and failures == []
+    assert hook_numbers.function_of(number) is None and failures == []
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "text", []])
 def test_what_cannot_be_called_has_no_number(wrong: Any) -> None:
     with pytest.raises(TypeError, match="not callable"):
-        hooks.number_of(wrong)
+        hook_numbers.number_of(wrong)
 
 
 def test_many_threads_ask_for_one_number() -> None:
     functions = [lambda i=i: i for i in range(100)]
     found: list[list[int]] = []
-    threads = [threading.Thread(target=lambda: found.append([hooks.number_of(f) for f in functions])) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: found.append([hook_numbers.number_of(f) for f in functions])) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -195,7 +203,7 @@ def test_many_threads_ask_for_one_number() -> None:
 
 
 def test_a_router_gets_the_request() -> None:
-    def route(asked: hooks.RouteRequest) -> list[Any]:
+    def route(asked: hook_requests.RouteRequest) -> list[Any]:
         with pytest.raises(AttributeError):
             asked.model = "other"  # type: ignore[misc]
         return [asked.model, asked.tiers, asked.features["words"], asked.prompt, asked.request["n"], asked.system]
@@ -206,7 +214,7 @@ def test_a_router_gets_the_request() -> None:
 
 
 def test_a_scorer_gets_the_draft_and_each_its_own() -> None:
-    def score(draft: hooks.Draft) -> Any:
+    def score(draft: hook_requests.Draft) -> Any:
         draft.messages.append("mine")
         return [draft.rung, draft.ladder, draft.answer, draft.reference, draft.scores, len(draft.messages)]
 
@@ -603,7 +611,7 @@ def test_a_loop_that_somebody_stopped_is_replaced() -> None:
 
 PRELUDE = """
 import asyncio, contextvars, json, os, sys, threading, time
-from farthing import hooks
+from farthing import hook_numbers, hooks
 class Completion:
     number, is_cancelled = 1, False
     def __init__(self): self.ended = threading.Event()
@@ -612,7 +620,7 @@ class Completion:
 def start(function):
     completion = Completion()
     argument = '{"one": "a", "other": "b"}'
-    hooks.call(hooks.number_of(function), argument, "compare", contextvars.copy_context(), None, completion)
+    hooks.call(hook_numbers.number_of(function), argument, "compare", contextvars.copy_context(), None, completion)
     return completion
 def ask(function):
     completion = start(function)
@@ -643,14 +651,14 @@ def test_a_forked_child_has_threads_and_a_loop_of_its_own() -> None:
     import warnings
     warnings.simplefilter("ignore", DeprecationWarning)
     print(ask(plain), ask(later), flush=True)
-    number = hooks.number_of(plain)
+    number = hook_numbers.number_of(plain)
     waiting = start(for_ever)
     # At the worst moment: another thread has the locks.
     hooks._threads._changed.acquire(); hooks._own_loop._lock.acquire()
-    held = threading.Thread(target=hooks._table._lock.acquire); held.start(); held.join()
+    held = threading.Thread(target=hook_numbers.table._lock.acquire); held.start(); held.join()
     child = os.fork()
     if child == 0:
-        print(ask(plain), ask(later), hooks.number_of(plain) == number, flush=True)
+        print(ask(plain), ask(later), hook_numbers.number_of(plain) == number, flush=True)
         os._exit(0)
     hooks._threads._changed.release(); hooks._own_loop._lock.release()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -661,9 +669,9 @@ def test_a_forked_child_has_threads_and_a_loop_of_its_own() -> None:
 def test_a_function_that_outlives_the_module_at_exit() -> None:
     script = """
 import logging
-from farthing import hooks
+from farthing import hook_numbers, hooks
 def scorer(draft): return 1.0
-hooks.number_of(scorer)
+hook_numbers.number_of(scorer)
 logging.keeps = scorer
 del scorer
 """
