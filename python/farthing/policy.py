@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, is_dataclass
 from decimal import Decimal
+from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -91,44 +92,15 @@ def _upstreams(value: object, key: str) -> Mapping[str, Upstream]:
     return upstreams(value, key)
 
 
-def _fallback(value: object, key: str) -> Fallback | None:
-    if value is None or value is False:
-        return None
-    from .upstream_policy import Fallback
+def _late(room: str, name: str) -> Callable[[object, str], Any]:
+    """A part that has a room of its own, which is read where a policy has that part."""
 
-    return part(Fallback, value, key)
+    def taken(value: object, key: str) -> Any:
+        if value is None or value is False:
+            return None
+        return part(getattr(import_module(f".{room}", __package__), name), value, key)
 
-
-def _route(value: object, key: str) -> Route | None:
-    if value is None or value is False:
-        return None
-    from .route_policy import Route
-
-    return part(Route, value, key)
-
-
-def _escalate(value: object, key: str) -> Escalate | None:
-    if value is None or value is False:
-        return None
-    from .escalate_policy import Escalate
-
-    return part(Escalate, value, key)
-
-
-def _batch(value: object, key: str) -> Batch | None:
-    if value is None or value is False:
-        return None
-    from .batch_policy import Batch
-
-    return part(Batch, value, key)
-
-
-def _compress(value: object, key: str) -> Compress | None:
-    if value is None or value is False:
-        return None
-    from .compress_policy import Compress
-
-    return part(Compress, value, key)
+    return taken
 
 
 def _model_of(alias: str | Alias) -> str:
@@ -282,12 +254,12 @@ class Policy(Part):
     models: Mapping[str, ModelPrice] = field(default_factory=dict, metadata=check(_models))
     aliases: Mapping[str, str | Alias] = field(default_factory=dict, metadata=check(_aliases))
     upstreams: Mapping[str, Upstream] = field(default_factory=dict, metadata=check(_upstreams))
-    fallback: Fallback | None = field(default=None, metadata=check(_fallback))
+    fallback: Fallback | None = field(default=None, metadata=check(_late("upstream_policy", "Fallback")))
     budgets: tuple[Budget, ...] = field(default=(), metadata={"part": Budget} | check(budgets))
-    route: Route | None = field(default=None, metadata=check(_route))
-    escalate: Escalate | None = field(default=None, metadata=check(_escalate))
-    batch: Batch | None = field(default=None, metadata=check(_batch))
-    compress: Compress | None = field(default=None, metadata=check(_compress))
+    route: Route | None = field(default=None, metadata=check(_late("route_policy", "Route")))
+    escalate: Escalate | None = field(default=None, metadata=check(_late("escalate_policy", "Escalate")))
+    batch: Batch | None = field(default=None, metadata=check(_late("batch_policy", "Batch")))
+    compress: Compress | None = field(default=None, metadata=check(_late("compress_policy", "Compress")))
     strict: bool = field(default=False, metadata=check(checks.flag))
 
     @classmethod
