@@ -3,7 +3,7 @@
 use super::Options;
 use super::binary;
 use super::json::{Document, Failure, Members, Value, parse};
-use super::table::{columns, write_list, write_row, write_text};
+use super::table::{Columns, columns, write_list, write_row, write_text};
 
 /// Tables make a value deeper, by half at most; with them it is still one that other parsers read.
 const MOST_DEPTH_WITH_TABLES: usize = 80;
@@ -50,11 +50,8 @@ fn lines(text: &str, options: Options) -> Option<String> {
         && let Some((columns, head)) = columns(&rows, "lines")
     {
         out.push_str(&head);
-        for (row, before) in rows.iter().zip(std::iter::once('[').chain(std::iter::repeat(','))) {
-            out.push(before);
-            write_row(&columns, row, &mut out, &mut |name, value, out| writer.value(name, value, out));
-        }
-        out.push_str("]}");
+        writer.rows(&columns, &rows, &mut out);
+        out.push('}');
         return Some(out);
     }
     for (index, document) in documents.iter().enumerate() {
@@ -115,11 +112,8 @@ impl Writer {
         match rows.and_then(|rows| columns(&rows, "rows").map(|found| (rows, found))) {
             Some((rows, (columns, head))) => {
                 out.push_str(&head);
-                for (row, before) in rows.iter().zip(std::iter::once('[').chain(std::iter::repeat(','))) {
-                    out.push(before);
-                    write_row(&columns, row, out, &mut |name, value, out| self.value(name, value, out));
-                }
-                out.push_str("]}");
+                self.rows(&columns, &rows, out);
+                out.push('}');
             }
             None if self.groups(items, out) => {}
             None => write_list(items, out, |item, out| self.value(name, item, out)),
@@ -132,18 +126,14 @@ impl Writer {
         let Some(groups) = groups else { return false };
         let Some((columns, head)) = columns(&groups.concat(), "groups") else { return false };
         out.push_str(&head);
-        for (group, before) in groups.iter().zip(std::iter::once('[').chain(std::iter::repeat(','))) {
-            out.push(before);
-            out.push('[');
-            for (index, row) in group.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write_row(&columns, row, out, &mut |name, value, out| self.value(name, value, out));
-            }
-            out.push(']');
-        }
-        out.push_str("]}");
+        write_list(&groups, out, |group, out| self.rows(&columns, group, out));
+        out.push('}');
         true
+    }
+
+    fn rows<'v>(self, columns: &Columns<'v>, rows: &[&'v Members<'v>], out: &mut String) {
+        write_list(rows, out, |row, out| {
+            write_row(columns, row, out, &mut |name, value, out| self.value(name, value, out));
+        });
     }
 }

@@ -74,8 +74,7 @@ fn names(columns: &Columns) -> usize {
 }
 
 fn write_columns(columns: &Columns, out: &mut String) {
-    for (column, before) in columns.iter().zip(std::iter::once('[').chain(std::iter::repeat(','))) {
-        out.push(before);
+    write_list(columns, out, |column, out| {
         out.push_str(if column.inner.is_some() { "{\"" } else { "\"" });
         out.push_str(column.name);
         out.push('"');
@@ -84,8 +83,7 @@ fn write_columns(columns: &Columns, out: &mut String) {
             write_columns(inner, out);
             out.push('}');
         }
-    }
-    out.push(']');
+    });
 }
 
 /// Each cell of the row in the order of the columns; `write` is given it with the name that it had.
@@ -95,17 +93,14 @@ pub fn write_row<'v>(
     out: &mut String,
     write: &mut impl FnMut(&str, &'v Value<'v>, &mut String),
 ) {
-    for ((index, column), before) in columns.iter().enumerate().zip(std::iter::once('[').chain(std::iter::repeat(',')))
-    {
-        out.push(before);
+    write_list(columns.iter().enumerate(), out, |(index, column), out| {
         match (cell(row, index, column.name), &column.inner) {
             (Some(Value::Object(members)), Some(inner)) => write_row(inner, members, out, write),
             (Some(value), _) => write(column.name, value, out),
             // Not for columns of this row.
             (None, _) => out.push_str("null"),
         }
-    }
-    out.push(']');
+    });
 }
 
 /// The JSON, or lines of JSON, that a text with tables stands for. Only for what `compress` has written: a text with such
@@ -198,9 +193,9 @@ pub fn write_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
-pub fn write_list<'v>(items: &'v [Value<'v>], out: &mut String, mut write: impl FnMut(&'v Value<'v>, &mut String)) {
+pub fn write_list<T>(items: impl IntoIterator<Item = T>, out: &mut String, mut write: impl FnMut(T, &mut String)) {
     out.push('[');
-    for (index, item) in items.iter().enumerate() {
+    for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
