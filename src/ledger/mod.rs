@@ -89,6 +89,8 @@ pub struct Saving {
     pub stage: &'static str,
     /// That it is compared with.
     pub model: Arc<str>,
+    /// That answered; None = nobody said which.
+    pub answered: Option<Arc<str>>,
     pub tag: Option<Arc<str>>,
     /// Negative when the other one was dearer; None = a price is unknown.
     pub amount: Option<Money>,

@@ -199,14 +199,17 @@ impl Report {
         self.saved += amount;
         // What another model would have taken is never known, only what it takes for as many tokens.
         self.estimated_saved += amount;
+        self.saved_prompt_tokens += saving.tokens;
+        let model = saving.answered.as_ref().unwrap_or(&saving.model);
+        let note = |line: &mut Line| {
+            line.saved.add(saving.amount);
+            line.saved_tokens += saving.tokens;
+        };
+        note(line(&mut self.by_model, model));
+        note(line(&mut self.by_tag, saving.tag.as_deref().unwrap_or_default()));
         let stage = line(&mut self.by_stage, saving.stage);
         stage.calls += 1;
-        stage.saved.add(saving.amount);
-        stage.saved_tokens += saving.tokens;
-        self.saved_prompt_tokens += saving.tokens;
-        let tag = line(&mut self.by_tag, saving.tag.as_deref().unwrap_or_default());
-        tag.saved.add(saving.amount);
-        tag.saved_tokens += saving.tokens;
+        note(stage);
         if saving.amount.is_none() {
             self.unknown_price(&saving.model);
         }

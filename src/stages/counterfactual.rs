@@ -41,7 +41,10 @@ impl Counterfactual {
         {
             return;
         }
-        let (usage, cost, tag) = self.cx.receipt.read(|facts| (facts.usage.clone(), facts.cost, facts.tag.clone()));
+        let (usage, cost, tag, answered) = self
+            .cx
+            .receipt
+            .read(|facts| (facts.usage.clone(), facts.cost, facts.tag.clone(), facts.model_answered.clone()));
         // What the stage batch saved on the answer stands in its own line of the bill.
         let packed = self.cx.receipt.read(|facts| {
             let is_packed = facts.decisions.as_ref().is_some_and(|all| all.pack.is_some());
@@ -54,7 +57,7 @@ impl Counterfactual {
         let amount = would_cost.zip(cost).map(|(would, did)| would - did - packed);
         let model = self.baselines.first().map_or_else(|| "".into(), |tier| tier.model().into());
         self.cx.receipt.update(|facts| facts.saved = amount.map(|amount| amount + packed));
-        self.cx.books.record_saving(&Saving { stage: self.stage, model, tag, amount, tokens: 0 });
+        self.cx.books.record_saving(&Saving { stage: self.stage, model, answered, tag, amount, tokens: 0 });
     }
 }
 

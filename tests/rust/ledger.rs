@@ -224,11 +224,28 @@ fn a_saving_may_be_negative_and_is_an_estimate() {
     let ledger = Ledger::default();
     for pico in [10, -4] {
         let amount = Some(Money::from_pico(pico));
-        ledger.record_saving(&Saving { stage: "route", model: "dear".into(), tag: None, amount, tokens: 0 });
+        ledger.record_saving(&Saving {
+            stage: "route",
+            model: "dear".into(),
+            answered: Some("cheap".into()),
+            tag: None,
+            amount,
+            tokens: 0,
+        });
     }
-    ledger.record_saving(&Saving { stage: "route", model: "nobody-knows".into(), tag: None, amount: None, tokens: 0 });
+    ledger.record_saving(&Saving {
+        stage: "route",
+        model: "nobody-knows".into(),
+        answered: None,
+        tag: None,
+        amount: None,
+        tokens: 0,
+    });
     let report = ledger.report();
     assert_eq!((report.saved, report.estimated_saved), (Money::from_pico(6), Money::from_pico(6)));
     assert_eq!(report.by_stage["route"].calls, 3);
+    // It stands with the model that answered.
+    assert_eq!(report.by_model["cheap"].saved.known, Money::from_pico(6));
+    assert!(report.by_model.contains_key("nobody-knows") && !report.by_model.contains_key("dear"));
     assert!(report.unknown_prices.contains("nobody-knows"));
 }

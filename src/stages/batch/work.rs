@@ -267,14 +267,15 @@ impl Part {
             facts.decisions().pack = Some(self.packed);
         });
         let tag = cx.tag.clone();
-        let model = model.or_else(|| self.charges.first().map(|charge| Arc::clone(&charge.model))).unwrap_or_default();
+        let answered = model.or_else(|| self.charges.first().map(|charge| Arc::clone(&charge.model)));
+        let model = answered.clone().unwrap_or_default();
         for charge in self.charges {
             match &cx.purpose {
                 Purpose::Draft(draft) => draft.record(charge),
                 _ => cx.books.record_charge(Charge { stage: UPSTREAM, ..charge }),
             }
         }
-        cx.books.record_saving(&Saving { stage: NAME, model, tag, amount: self.saved, tokens: 0 });
+        cx.books.record_saving(&Saving { stage: NAME, model, answered, tag, amount: self.saved, tokens: 0 });
     }
 }
 
