@@ -2,14 +2,15 @@
 //! The request itself is not here, nor anything that only one stage needs.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::budget::Budgets;
+use crate::error::{Error, Result};
 use crate::hooks::Hooks;
 use crate::ledger::{Books, Money, Purpose};
 use crate::patience::{Limits, Patience};
@@ -135,9 +136,26 @@ pub struct Context {
     pub inside: bool,
     /// Counts what [`Self::spawn`] spawns; None when nobody asks.
     pub tasks: Option<Arc<Tasks>>,
+    /// Where the policy is strict: the first thing that a stage of the call could not do. None = it is not.
+    pub fault: Option<Arc<OnceLock<String>>>,
 }
 
 impl Context {
+    /// A stage could not do its part: where the policy is strict the call fails by it, else it goes on without. Inside a
+    /// function of the policy it always goes on: functions are not called from there, so they would all fail.
+    pub fn fail(&self, stage: &'static str, why: &str) {
+        if let Some(fault) = self.fault.as_ref().filter(|_| !self.inside) {
+            let _ = fault.set(format!("{stage}: {why}"));
+        }
+    }
+
+    /// # Errors
+    /// [`Error::Internal`], where the policy is strict and a stage has failed.
+    pub fn check(&self) -> Result<()> {
+        let fault = self.fault.as_ref().and_then(|fault| fault.get());
+        fault.map_or(Ok(()), |said| Err(Error::Internal(said.clone())))
+    }
+
     /// Starts work that may outlive this call. A stage that works for several callers starts it here.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         match &self.tasks {

@@ -199,6 +199,8 @@ impl Engine {
     /// # Errors
     /// What the transport failed with; an upstream's error status is a response.
     pub async fn call(&self, cx: &Context, request: Request) -> Result<Response> {
+        let strictly = self.strict.then(|| Context { fault: Some(Arc::default()), ..cx.clone() });
+        let cx = strictly.as_ref().unwrap_or(cx);
         let own = cx.patience.join(cx.limits);
         let hides_usage = !request.asks_usage();
         let result = self.pipeline.start().run(cx, request).await;

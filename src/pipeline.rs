@@ -62,8 +62,10 @@ pub struct Next {
 }
 
 impl Next {
-    /// Runs the next stage, or the upstream after the last one.
+    /// Runs the next stage, or the upstream after the last one. Where the policy is strict, nobody is asked after a stage has
+    /// failed, and what came before that is not handed on.
     pub async fn run(self, cx: &Context, request: Request) -> Result<Response> {
+        cx.check()?;
         let started = Instant::now();
         let (name, result) = match self.pipeline.stages.get(self.position).cloned() {
             Some(stage) => {
@@ -78,6 +80,7 @@ impl Next {
             Some((_, sum)) => *sum += time,
             None => facts.stages.insert(0, (name, time)),
         });
+        cx.check()?;
         result
     }
 }

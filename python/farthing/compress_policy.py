@@ -45,6 +45,7 @@ def _share(value: object, key: str) -> float:
 
 
 def _several(value: object, key: str, valid: tuple[str, ...], functions: bool) -> tuple[object, ...]:
+    """`functions`: functions of the user's may be among them, and there may be none at all."""
     if isinstance(value, str) or (functions and callable(value)):
         value = (value,)
     if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
@@ -55,7 +56,7 @@ def _several(value: object, key: str, valid: tuple[str, ...], functions: bool) -
         if taken in found:
             raise Bad(f"{key} names one twice", shown(taken))
         found.append(taken)
-    if not found:
+    if not found and not functions:
         raise Bad(f"{key} is empty", hint=f'{key} = ["{valid[0]}"]')
     return tuple(found)
 
@@ -109,7 +110,8 @@ class Compress(_Portable):
             of the user: of it the documents, or where none is marked, all but its last paragraph).
         methods: how, in this order: "structural" (nothing is left out), "extractive" (the sentences that answer the
             last question; never of a system message), "summarise", or a function `(CompressRequest) -> str | None`,
-            sync or async. What one leaves, the next one gets.
+            sync or async. What one leaves, the next one gets. () changes nothing, and only counts what another order
+            of the prompt would gain.
         keep: share of a text's tokens that "extractive" leaves, more than 0 and less than 1.
         keep_turns: messages of the user's at the end, >= 1, from which on nothing is "history".
         summarise: see `Summarise`; needed for "summarise".
@@ -145,7 +147,7 @@ class Compress(_Portable):
 
     def to_core(self) -> dict[str, Any]:
         """As `src/config.rs` reads it."""
-        from .hooks import core_name
+        from .hook_numbers import core_name
 
         values = plain(self, but=("methods",))
         assert isinstance(values, dict)

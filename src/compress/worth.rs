@@ -38,26 +38,31 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether what is saved on all uses is more than the one call costs. `reader`: prices of the model that reads the
-    /// text; `writer`: of the one that shortens it. Where a price is unknown, tokens are compared.
-    pub fn pays(&self, reader: Option<&Rates>, writer: Option<&Rates>) -> bool {
-        let asked = self.before.saturating_add(INSTRUCTION);
-        let saved = u128::from(self.before.saturating_sub(self.after)) * u128::from(self.uses);
-        let priced = || {
-            let (input, reads, writes) = (reader?.input?, writer?.input?, writer?.output?);
-            let cost = u128::from(asked) * u128::from(reads) + u128::from(self.after) * u128::from(writes);
-            Some(saved.saturating_mul(u128::from(input)) > cost)
+    /// Uses from which on what is saved is more than the one call costs; None: never. `reader`: prices of the model that
+    /// reads the text; `writer`: of the one that shortens it. Where a price is unknown, tokens are compared.
+    ///
+    /// What is read again is in the provider's cache, where it has one: only the first use saves the full price.
+    pub fn break_even(&self, reader: Option<&Rates>, writer: Option<&Rates>) -> Option<u64> {
+        let prices = || {
+            let (reader, writer) = (reader?, writer?);
+            let input = reader.input?;
+            Some((input, discounted(Some(reader)).unwrap_or(input), writer.input?, writer.output?))
         };
-        priced().unwrap_or(saved > u128::from(asked) + u128::from(self.after))
-    }
-
-    /// Uses from which on it pays; None: the prices are not known, or never.
-    pub fn break_even(&self, reader: &Rates, writer: &Rates) -> Option<u64> {
-        let (input, reads, writes) = (reader.input?, writer.input?, writer.output?);
+        let (first, later, reads, writes) = prices().unwrap_or((1, 1, 1, 1));
         let asked = self.before.saturating_add(INSTRUCTION);
         let cost = u128::from(asked) * u128::from(reads) + u128::from(self.after) * u128::from(writes);
-        let each = u128::from(self.before.checked_sub(self.after)?) * u128::from(input);
-        u64::try_from(cost.checked_div(each)? + 1).ok()
+        let less = u128::from(self.before.checked_sub(self.after)?);
+        let rest = match cost.checked_sub(less * u128::from(first)) {
+            // A gain of nothing is none.
+            Some(rest) => rest.checked_div(less * u128::from(later))? + 1,
+            None => 0,
+        };
+        u64::try_from(rest + 1).ok()
+    }
+
+    /// Whether as many uses as are expected are enough.
+    pub fn pays(&self, reader: Option<&Rates>, writer: Option<&Rates>) -> bool {
+        self.break_even(reader, writer).is_some_and(|least| self.uses >= least)
     }
 }
 

@@ -4,7 +4,6 @@
 
 use serde_json::{Value, json};
 
-pub use super::strip::{event_without_logprobs, without_logprobs};
 use crate::exchange::Endpoint;
 
 /// A call of a tool that the model asks for.

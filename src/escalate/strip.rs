@@ -1,4 +1,4 @@
-//! Answers as they would have come had nobody asked for logprobs.
+//! Answers as they would have come had no stage asked for more than the caller did.
 //!
 //! Values are cut out of the text and the rest stays byte for byte: the caller may look at the order of fields, and at
 //! digits that a float would not keep.
@@ -21,39 +21,80 @@ type Path = &'static [&'static str];
 /// No field of the API is called so.
 const EACH: &str = "*";
 
-/// Chat has `null` where no logprobs were asked for, in bodies and in chunks.
-const CHAT: &[(Path, &str)] = &[(&["choices", EACH, "logprobs"], "null")];
-/// The Responses API has empty lists, and tells how many alternatives were asked for: 0 is its default.
-const RESPONSES: &[(Path, &str)] = &[(&["output", EACH, "content", EACH, "logprobs"], "[]"), (&["top_logprobs"], "0")];
-const RESPONSES_EVENTS: &[(Path, &str)] = &[
-    (&["logprobs"], "[]"),
-    (&["part", "logprobs"], "[]"),
-    (&["item", "content", EACH, "logprobs"], "[]"),
-    (&["response", "output", EACH, "content", EACH, "logprobs"], "[]"),
-    (&["response", "top_logprobs"], "0"),
-];
+/// What a stage asked for, and the caller did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    Logprobs,
+    /// A tool of this name: an answer of the Responses API repeats the list of tools.
+    Tool(&'static str),
+}
 
-/// A body as it would have come without logprobs asked for. One that is not JSON stays as it is.
-pub fn without_logprobs(endpoint: Endpoint, body: &[u8]) -> Bytes {
-    let rules = match endpoint {
-        Endpoint::Chat => CHAT,
-        Endpoint::Responses => RESPONSES,
-        Endpoint::Embeddings | Endpoint::Other => &[],
-    };
-    let stripped = std::str::from_utf8(body).ok().and_then(|text| strip(text, rules));
+/// Where something is, and what stands there instead.
+type Rule = (Path, Instead);
+
+#[derive(Clone, Copy)]
+enum Instead {
+    This(&'static str),
+    /// The list without the tool.
+    Rest,
+}
+
+/// Chat has `null` where no logprobs were asked for, in bodies and in chunks.
+const CHAT: &[Rule] = &[(&["choices", EACH, "logprobs"], Instead::This("null"))];
+/// The Responses API has empty lists, and tells how many alternatives were asked for: 0 is its default.
+const RESPONSES: &[Rule] =
+    &[(&["output", EACH, "content", EACH, "logprobs"], Instead::This("[]")), (&["top_logprobs"], Instead::This("0"))];
+const RESPONSES_EVENTS: &[Rule] = &[
+    (&["logprobs"], Instead::This("[]")),
+    (&["part", "logprobs"], Instead::This("[]")),
+    (&["item", "content", EACH, "logprobs"], Instead::This("[]")),
+    (&["response", "output", EACH, "content", EACH, "logprobs"], Instead::This("[]")),
+    (&["response", "top_logprobs"], Instead::This("0")),
+];
+const TOOLS: &[Rule] = &[(&["tools"], Instead::Rest)];
+const TOOLS_EVENTS: &[Rule] = &[(&["response", "tools"], Instead::Rest)];
+
+impl Added {
+    fn in_bodies(self, kind: Kind) -> &'static [Rule] {
+        match (self, kind) {
+            (Self::Logprobs, Kind::Chat) => CHAT,
+            (Self::Logprobs, Kind::Responses) => RESPONSES,
+            (Self::Tool(_), Kind::Chat) => &[],
+            (Self::Tool(_), Kind::Responses) => TOOLS,
+        }
+    }
+
+    fn in_events(self, kind: Kind) -> &'static [Rule] {
+        match (self, kind) {
+            (Self::Logprobs, Kind::Chat) => CHAT,
+            (Self::Logprobs, Kind::Responses) => RESPONSES_EVENTS,
+            (Self::Tool(_), Kind::Chat) => &[],
+            (Self::Tool(_), Kind::Responses) => TOOLS_EVENTS,
+        }
+    }
+
+    /// What a text has that it is in.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Logprobs => "logprobs",
+            Self::Tool(name) => name,
+        }
+    }
+}
+
+/// A body as it would have come without. One that is not JSON stays as it is.
+pub fn without(endpoint: Endpoint, body: &[u8], added: Added) -> Bytes {
+    let rules = Kind::of(endpoint).map(|kind| added.in_bodies(kind)).unwrap_or_default();
+    let stripped = std::str::from_utf8(body).ok().and_then(|text| strip(text, rules, added));
     stripped.map_or_else(|| Bytes::copy_from_slice(body), Bytes::from)
 }
 
 /// The same for an event of a stream. Comments and ids that came with it stay.
-pub fn event_without_logprobs(kind: Kind, event: Event) -> Event {
+pub fn event_without(kind: Kind, event: Event, added: Added) -> Event {
     if !event.dispatched || event.data.starts_with(DONE) {
         return event;
     }
-    let rules = match kind {
-        Kind::Chat => CHAT,
-        Kind::Responses => RESPONSES_EVENTS,
-    };
-    let Some(data) = strip(&event.data, rules) else { return event };
+    let Some(data) = strip(&event.data, added.in_events(kind), added) else { return event };
     let raw = std::str::from_utf8(&event.raw).ok();
     // Data of more than one line is not in the raw text as one piece.
     match raw.and_then(|raw| raw.split_once(&*event.data)) {
@@ -66,18 +107,22 @@ pub fn event_without_logprobs(kind: Kind, event: Event) -> Event {
 }
 
 /// None: nothing is to be cut, or it is not JSON.
-fn strip(text: &str, rules: &[(Path, &'static str)]) -> Option<String> {
+fn strip(text: &str, rules: &[Rule], added: Added) -> Option<String> {
     // Most events have none.
-    if !text.contains("logprobs") {
+    if !text.contains(added.word()) {
         return None;
     }
-    let mut cuts: Vec<(Range<usize>, &str)> = Vec::new();
+    let mut cuts: Vec<(Range<usize>, Cow<'static, str>)> = Vec::new();
     for (path, instead) in rules {
-        let found = find(text, path)?;
-        cuts.extend(found.into_iter().filter_map(|value| {
+        for value in find(text, path)? {
+            let instead = match instead {
+                Instead::This(text) if value == "null" || value == *text => continue,
+                Instead::This(text) => Cow::Borrowed(*text),
+                Instead::Rest => Cow::Owned(without_tool(value, added.word())?),
+            };
             let start = (value.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-            (value != "null" && value != *instead).then_some((start..start + value.len(), *instead))
-        }));
+            cuts.push((start..start + value.len(), instead));
+        }
     }
     if cuts.is_empty() {
         return None;
@@ -87,11 +132,21 @@ fn strip(text: &str, rules: &[(Path, &'static str)]) -> Option<String> {
     let mut at = 0;
     for (range, instead) in cuts {
         out.push_str(text.get(at..range.start)?);
-        out.push_str(instead);
+        out.push_str(&instead);
         at = range.end;
     }
     out.push_str(text.get(at..)?);
     Some(out)
+}
+
+/// A list of tools but for one.
+fn without_tool(tools: &str, name: &str) -> Option<String> {
+    let is_other = |tool: &&str| {
+        let named = inside(tool, "name");
+        !named.iter().any(|text| serde_json::from_str::<String>(text).is_ok_and(|found| found == name))
+    };
+    let all = inside(serde_json::from_str::<&RawValue>(tools).ok()?.get(), EACH);
+    Some(format!("[{}]", all.into_iter().filter(is_other).collect::<Vec<_>>().join(",")))
 }
 
 /// The JSON texts, parts of `text`, that a path leads to. None: `text` is not JSON.

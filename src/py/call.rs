@@ -157,6 +157,7 @@ impl Call {
             hooks: None,
             inside: false,
             tasks: None,
+            fault: None,
         };
         Ok(Some(Self { cx, request, by_rust }))
     }

@@ -104,6 +104,7 @@ impl Miss {
             hooks: None,
             inside: false,
             tasks: None,
+            fault: None,
         };
         Ok(Call { cx, request, by_rust: true })
     }

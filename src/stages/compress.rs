@@ -33,6 +33,7 @@ use crate::config::CompressConfig;
 use crate::context::Context;
 use crate::error::Result;
 use crate::escalate::answer::Answer;
+use crate::escalate::strip::Added;
 use crate::exchange::{Body, Request, Response};
 use crate::ledger::price::Rates;
 use crate::ledger::{Count, Draft, Money, PriceTable, Purpose, Saving};
@@ -148,11 +149,18 @@ impl CompressStage {
                 });
                 return Ok(None);
             }
-            let buffered = Buffered::read(&inner, response).await?;
+            let buffered = match Buffered::read(&inner, response).await {
+                Ok(buffered) => buffered,
+                // What came of it is the caller's, as without the tool.
+                Err(broken) => {
+                    draft.settle(true);
+                    return Ok(Some(broken.into_response()));
+                }
+            };
             let answer = Answer::read(request.endpoint, &buffered.body);
             let Some(ids) = answer.and_then(|answer| recover::asked(&answer)) else {
                 draft.settle(true);
-                return Ok(Some(buffered.into_response(cx, request.endpoint, false)));
+                return Ok(Some(buffered.into_response(cx, request.endpoint, Some(Added::Tool(recover::TOOL)))));
             };
             let cost = draft.settle(false);
             let count = prompt.restore(Some(&ids), request, messages);
@@ -210,9 +218,9 @@ impl CompressStage {
                         compressed.saved = saved;
                     }
                 });
-                let tag = cx.receipt.read(|facts| facts.tag.clone());
-                let saving =
-                    Saving { stage: NAME, model: Arc::clone(&reader.asked), tag, amount: saved, tokens: new + known };
+                let (tag, answered) = cx.receipt.read(|facts| (facts.tag.clone(), facts.model_answered.clone()));
+                let model = Arc::clone(&reader.asked);
+                let saving = Saving { stage: NAME, model, answered, tag, amount: saved, tokens: new + known };
                 match &cx.purpose {
                     Purpose::Draft(draft) => draft.hold(saving),
                     _ => cx.books.record_saving(&saving),

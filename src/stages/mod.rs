@@ -7,6 +7,8 @@ pub mod cache;
 pub mod compress;
 mod counterfactual;
 pub mod escalate;
+mod function;
+mod heavy;
 mod lacking;
 mod resting;
 pub mod route;

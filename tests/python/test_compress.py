@@ -14,7 +14,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import Face
-from upstream import Reply, Seen, Upstream, chat, response, with_calls
+from upstream import Reply, Seen, Upstream, chat, response, response_events, with_calls
 
 import farthing
 
@@ -278,7 +278,7 @@ def test_the_receipt_and_the_bill_say_what_was_saved(face: Face, upstream: Upstr
     bill = client.savings()
     line = bill.by_stage["compress"]
     assert (line.calls, line.saved, line.saved_tokens) == (1, made.saved, before - after)
-    assert bill.saved == bill.estimated_saved == made.saved
+    assert bill.saved == bill.estimated_saved == made.saved == sum(row.saved or 0 for row in bill.by_model.values())
     assert bill.saved_tokens == before - after
 
 
@@ -463,6 +463,29 @@ def test_a_function_that_fails_leaves_the_text(
     assert answer.choices[0].message.content.startswith("pong")
 
 
+def test_a_function_that_fails_fails_the_call_where_the_policy_is_strict(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy={**policy(methods=[_raises]), "strict": True})
+    for stream in (False, True):
+        with pytest.raises(farthing.FarthingError, match="compress: the function failed: RuntimeError: boom"):
+            face.chat(client, messages=[system(), user("hi")], stream=stream)
+    assert not upstream.seen, "nobody is asked"
+    face.chat(client, messages=[user("hi")])
+
+
+def test_a_function_that_failed_three_times_is_not_called_for_a_while(face: Face, upstream: Upstream) -> None:
+    called: list[str] = []
+
+    def fails(request: farthing.CompressRequest) -> str:
+        called.append(request.text)
+        raise RuntimeError("boom")
+
+    client = face.client(upstream, policy=policy(methods=[fails], parts=["system"]))
+    answers = [face.chat(client, messages=[system(f"{number} {LONG}"), user("hi")]) for number in range(5)]
+    assert len(called) == 3
+    assert ["boom" in notes(answer) for answer in answers] == [True, True, True, False, False]
+    assert "not called for a while" in notes(answers[-1])
+
+
 def test_all_texts_of_a_call_share_its_time(face: Face, upstream: Upstream) -> None:
     def slow(request: farthing.CompressRequest) -> str:
         time.sleep(0.4)
@@ -634,7 +657,7 @@ def test_a_summary_that_cannot_pay_is_not_asked_for(face: Face, upstream: Upstre
     client = face.client(upstream, policy={**summary(uses=5), "models": dear})
     answer = face.chat(client, messages=[system(FACTS), user("a")])
     assert writer.asked == 0
-    assert "would cost more than 5 calls save" in notes(answer)
+    assert "and 5 are expected" in notes(answer)
 
 
 def test_what_costs_more_than_it_saves_rests(face: Face, upstream: Upstream) -> None:
@@ -785,6 +808,52 @@ def test_a_tool_of_the_same_name_is_the_applications(face: Face, upstream: Upstr
     assert sent(upstream)[2]["content"] == LONG
 
 
+def test_an_answer_of_responses_lists_the_tools_of_the_application(face: Face, upstream: Upstream) -> None:
+    own = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}, "strict": False}
+
+    def script(seen: Seen, number: int) -> Reply:
+        echo = {"model": MODEL, "tools": [{**one, "strict": True} for one in seen.json["tools"]]}
+        is_stream = seen.json.get("stream")
+        return Reply(pieces=response_events(echo=echo)) if is_stream else Reply(body=response(**echo))
+
+    upstream.script = script
+    client = agent(face, upstream)
+    items: Any = [
+        {"role": "user", "content": "look"},
+        {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": LONG},
+    ]
+    answer = face.run(lambda: client.responses.create(model=MODEL, input=items, tools=[own]))
+    assert [tool["name"] for tool in upstream.seen[-1].json["tools"]] == ["look", "farthing_restore"]
+    assert [tool.name for tool in answer.tools] == ["look"] and answer.tools[0].strict
+    items[2] = {**items[2], "output": LONG[1:]}
+    stream = face.run(lambda: client.responses.create(model=MODEL, input=items, tools=[own], stream=True))
+    events = [event for event in face.items(stream) if hasattr(event, "response")]
+    assert events and all([tool.name for tool in event.response.tools] == ["look"] for event in events)
+
+
+def test_what_came_of_a_stream_that_breaks_off_is_the_applications(face: Face, upstream: Upstream) -> None:
+    from upstream import chat_events
+
+    upstream.script = lambda seen, number: Reply(pieces=chat_events("pong pong")[:2], cut=True)
+    client = agent(face, upstream)
+    stream = face.chat(client, messages=[user("look"), *tool(LONG)], tools=TOOLS, stream=True)
+    got: list[str] = []
+
+    async def read() -> None:
+        async for chunk in stream:
+            got.append(chunk.choices[0].delta.content or "")
+
+    with pytest.raises(openai.APIError):
+        if face.is_async:
+            face.run(read)
+        for chunk in () if face.is_async else stream:
+            got.append(chunk.choices[0].delta.content or "")
+    assert "".join(got) == "p", "what came before the break"
+    bill = client.savings()
+    assert bill.overhead == 0 and "compress" not in bill.by_stage
+
+
 def test_a_bad_request_is_asked_once(face: Face, upstream: Upstream) -> None:
     upstream.script = lambda seen, number: Reply(400, {"error": {"message": "bad temperature"}})
     with pytest.raises(openai.BadRequestError):
@@ -850,6 +919,17 @@ def test_what_another_order_would_gain_is_said(face: Face, upstream: Upstream) -
     assert sent(upstream) == [system(f"It is 10:02.\n\n{rules}"), user("b")], "it is only counted"
 
 
+def test_without_a_method_it_is_only_counted(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(methods=[]))
+    rules = "\n\n".join(LONG.replace("fox", f"fox {number}") for number in range(4))
+    face.chat(client, messages=[system(f"It is 10:01.\n\n{rules}"), user("a")])
+    messages = [system(f"It is 10:02.\n\n{rules}"), user("b")]
+    made = receipt(face.chat(client, messages=messages)).compress
+    assert sent(upstream) == messages
+    assert made is not None and made.reordered_tokens > 1024 and made.steps == () and made.saved == 0
+    assert "compress" not in client.savings().by_stage
+
+
 # ---- many at once ----
 
 
@@ -910,7 +990,7 @@ def test_a_caller_that_leaves_stops_the_summary(upstream: Upstream) -> None:
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "missing key in the policy: compress.models"),
     ({"models": []}, "compress.models is empty"),
-    ({"models": ["m"], "methods": []}, "compress.methods is empty"),
+    ({"models": ["m"], "parts": []}, "compress.parts is empty"),
     ({"models": ["m"], "methods": ["gzip"]}, "compress.methods must be one of structural, extractive, summarise"),
     ({"models": ["m"], "methods": ["structural", "structural"]}, "compress.methods names one twice"),
     ({"models": ["m"], "parts": ["all"]}, "compress.parts must be one of system, history, tools, documents, last_user"),

@@ -8,9 +8,10 @@ mod structural;
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
-use farthing::escalate::answer::{Answer, Choice, TokenProbability, event_without_logprobs, without_logprobs};
+use farthing::escalate::answer::{Answer, Choice, TokenProbability};
 use farthing::escalate::extract::{Compare, agree, answer_of};
 use farthing::escalate::schema::{Verdict, check};
+use farthing::escalate::strip::{Added, event_without, without};
 use farthing::escalate::{judge, logprob, similarity::similarity};
 use farthing::exchange::Endpoint;
 use farthing::question::Question;
@@ -61,13 +62,13 @@ fn logprobs_are_cut_out_and_nothing_else_is_touched() {
     let body = r#"{ "z":1.10,"choices":[{"logprobs" : {"content":[{"x":[1]}]},"a":1e400,"message":{"content":"logprobs é\n"}},
         {"logprobs":null}],"logprobs":5, "a":12345678901234567890123}"#;
     let expected = body.replace(r#"{"content":[{"x":[1]}]}"#, "null");
-    assert_eq!(without_logprobs(Endpoint::Chat, body.as_bytes()), expected.as_bytes());
+    assert_eq!(without(Endpoint::Chat, body.as_bytes(), Added::Logprobs), expected.as_bytes());
     let body =
         r#"{"top_logprobs":5,"output":[{"content":[{"text":"x","logprobs":[{"token":"x"}]}]},{"summary":[]}],"b":1.0}"#;
     let expected = r#"{"top_logprobs":0,"output":[{"content":[{"text":"x","logprobs":[]}]},{"summary":[]}],"b":1.0}"#;
-    assert_eq!(without_logprobs(Endpoint::Responses, body.as_bytes()), expected.as_bytes());
+    assert_eq!(without(Endpoint::Responses, body.as_bytes(), Added::Logprobs), expected.as_bytes());
     for odd in [&b"{\"logprobs\""[..], b"", b"[logprobs]", b"\xFFlogprobs", b"{\"choices\":\"logprobs\"}"] {
-        assert_eq!(without_logprobs(Endpoint::Chat, odd), odd);
+        assert_eq!(without(Endpoint::Chat, odd, Added::Logprobs), odd);
     }
 }
 
@@ -76,19 +77,19 @@ fn events_lose_their_logprobs_and_keep_the_rest() {
     let data = r#"{"choices":[{"delta":{"content":"a"},"logprobs":{"content":[]}}],"x":1.0}"#;
     let raw = format!(": note\nid: 7\ndata: {data}\n\n");
     let event = Event { raw: raw.clone().into(), event: None, data: data.into(), dispatched: true };
-    let stripped = event_without_logprobs(Kind::Chat, event);
+    let stripped = event_without(Kind::Chat, event, Added::Logprobs);
     assert_eq!(stripped.raw, raw.replace(r#"{"content":[]}"#, "null"));
     assert_eq!(&*stripped.data, data.replace(r#"{"content":[]}"#, "null"));
     let delta = r#"{"type":"response.output_text.delta","delta":"a","logprobs":[{"token":"a"}]}"#;
     let done =
         r#"{"type":"response.completed","response":{"top_logprobs":3,"output":[{"content":[{"logprobs":[1]}]}]}}"#;
-    let strip = |data| event_without_logprobs(Kind::Responses, Event::encode(Some("x"), data));
+    let strip = |data| event_without(Kind::Responses, Event::encode(Some("x"), data), Added::Logprobs);
     assert_eq!(&*strip(delta).data, r#"{"type":"response.output_text.delta","delta":"a","logprobs":[]}"#);
     assert!(strip(done).data.contains(r#""top_logprobs":0,"output":[{"content":[{"logprobs":[]}]}]"#));
     let end = Event::encode(None, "[DONE]");
-    assert_eq!(event_without_logprobs(Kind::Chat, end.clone()), end);
+    assert_eq!(event_without(Kind::Chat, end.clone(), Added::Logprobs), end);
     let split = Event::encode(None, "{\"choices\":[{\n\"logprobs\":1}]}");
-    assert_eq!(&*event_without_logprobs(Kind::Chat, split).data, "{\"choices\":[{\n\"logprobs\":null}]}");
+    assert_eq!(&*event_without(Kind::Chat, split, Added::Logprobs).data, "{\"choices\":[{\n\"logprobs\":null}]}");
 }
 
 #[test]
@@ -415,7 +416,7 @@ proptest! {
     #[test]
     fn stripping_leaves_all_other_fields(name in "[a-z\"\\\\é]{0,6}", number in any::<f64>(), text in "\\PC{0,30}") {
         let whole = json!({"choices": [{&name: number, "logprobs": {"content": []}, "z": &text}], &name: &text});
-        let stripped: Value = serde_json::from_slice(&without_logprobs(Endpoint::Chat, whole.to_string().as_bytes())).unwrap();
+        let stripped: Value = serde_json::from_slice(&without(Endpoint::Chat, whole.to_string().as_bytes(), Added::Logprobs)).unwrap();
         let mut expected = whole;
         if let Some(choice) = expected["choices"].get_mut(0) {
             choice["logprobs"] = Value::Null;

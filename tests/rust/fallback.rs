@@ -376,6 +376,7 @@ impl Scene {
             hooks: None,
             inside: false,
             tasks: None,
+            fault: None,
         };
         let result = self.engine.call(&cx, request).await;
         let text = match &result {

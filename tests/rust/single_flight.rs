@@ -139,6 +139,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         hooks: None,
         inside: false,
         tasks: None,
+        fault: None,
     };
     Caller { cx, request }
 }

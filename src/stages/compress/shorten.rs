@@ -21,9 +21,10 @@ use crate::ledger::PriceTable;
 use crate::ledger::price::Rates;
 use crate::pipeline::Next;
 use crate::route::classify::thinks;
-use crate::stages::aside;
 use crate::stages::counterfactual::now;
+use crate::stages::heavy::heavy;
 use crate::stages::resting::Resting;
+use crate::stages::{aside, function};
 use crate::tokens::Vocabulary;
 
 /// Bytes of summaries, and of what functions returned, that are kept.
@@ -71,7 +72,7 @@ impl Job<'_> {
     }
 
     pub fn count(&self, text: &str) -> u64 {
-        self.vocabulary.count(text).tokens
+        heavy(text.len(), || self.vocabulary.count(text).tokens)
     }
 }
 
@@ -142,14 +143,16 @@ impl Shortener {
             let shorter = match method {
                 Method::Structural => {
                     let options = options(place.voice, is_result && job.keeps_results, settings.tables);
-                    structural::compress_with(&made.text, options).ok_or(Not::Final)
+                    heavy(made.text.len(), || structural::compress_with(&made.text, options)).ok_or(Not::Final)
                 }
                 _ if is_result && job.keeps_results => Err(Not::Now),
                 // What tells a model how to go about it is no passage among others.
                 Method::Extractive if place.voice == Voice::System => Err(Not::Final),
                 Method::Extractive => {
                     let budget = share(whole, settings.keep);
-                    let extract = extractive::extract(&made.text, job.question, budget, &|text| job.count(text));
+                    let count = |text: &str| job.count(text);
+                    let extract =
+                        heavy(made.text.len(), || extractive::extract(&made.text, job.question, budget, &count));
                     extract.map(|extract| extract.text).ok_or(Not::Final)
                 }
                 Method::Summarise => match &settings.summarise {
@@ -170,7 +173,7 @@ impl Shortener {
         // himself.
         if settings.methods.contains(&Method::Structural)
             && matches!(place.voice, Voice::User | Voice::Tool)
-            && let Some(shorter) = seen.shorten(&made.text)
+            && let Some(shorter) = heavy(made.text.len(), || seen.shorten(&made.text))
         {
             take(&mut made, Method::Structural, shorter, false);
         }
@@ -204,8 +207,9 @@ impl Shortener {
             return known.map(|text| text.to_string()).ok_or(Not::Final);
         }
         if !wished.pays(job.rates, writer.as_ref()) {
-            let uses = how.uses;
-            note(job.cx, &format!("a summary of {before} tokens would cost more than {uses} calls save by it"));
+            let (uses, least) = (how.uses, wished.break_even(job.rates, writer.as_ref()));
+            let least = least.map_or_else(|| "never".to_owned(), |least| format!("from {least} calls on"));
+            note(job.cx, &format!("a summary of {before} tokens would pay {least}, and {uses} are expected"));
             return Err(Not::Final);
         }
         let helping = (NAME, Arc::clone(helper.name()));
@@ -251,28 +255,22 @@ impl Shortener {
     }
 
     async fn by_function(&self, job: &Job<'_>, number: u64, place: &Place, text: &str) -> Result<String, Not> {
-        let Some(hooks) = &job.cx.hooks else {
-            return not_now(job.cx, "the function cannot be called from here");
-        };
-        let function = (NAME, number.to_string().into());
-        if self.resting.rests(&function) {
+        let who = (NAME, number.to_string().into());
+        if self.resting.rests(&who) {
             return not_now(job.cx, "the function failed several times: it is not called for a while");
         }
         let Some(left) = job.left() else { return not_now(job.cx, "there was no time left for the function") };
         let argument = json!({
             "kind": "compress", "part": place.part.name(), "text": text, "question": job.question, "model": job.model,
         });
-        job.cx.patience.pauses(left);
-        let said = tokio::time::timeout(left, hooks.call(number, argument)).await;
-        job.cx.patience.touch();
-        self.resting.note(function, matches!(said, Ok(Ok(_))));
+        let said = function::ask(job.cx, number, argument, left).await;
+        self.resting.note(who, said.is_ok());
         match said {
-            Err(_) => not_now(job.cx, &format!("the function gave no answer within {:.1} seconds", left.as_secs_f64())),
-            Ok(Err(error)) => not_now(job.cx, &format!("the function failed: {error}")),
-            Ok(Ok(Value::Null)) => Err(Not::Final),
-            Ok(Ok(Value::String(shorter))) if !shorter.trim().is_empty() => Ok(shorter),
-            Ok(Ok(Value::String(_))) => not_now(job.cx, "the function returned no text"),
-            Ok(Ok(_)) => not_now(job.cx, "the function returned neither a text nor None"),
+            Err(why) => not_now(job.cx, &format!("the function failed: {why}")),
+            Ok(Value::Null) => Err(Not::Final),
+            Ok(Value::String(shorter)) if !shorter.trim().is_empty() => Ok(shorter),
+            Ok(Value::String(_)) => not_now(job.cx, "the function returned no text"),
+            Ok(_) => not_now(job.cx, "the function returned neither a text nor None"),
         }
     }
 }
@@ -292,6 +290,7 @@ fn late(settings: &Settings) -> String {
 }
 
 fn not_now<T>(cx: &Context, why: &str) -> Result<T, Not> {
+    cx.fail(NAME, why);
     note(cx, why);
     Err(Not::Now)
 }

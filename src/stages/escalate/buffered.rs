@@ -7,8 +7,8 @@ use futures_util::{StreamExt, stream};
 use http::HeaderMap;
 
 use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::escalate::answer::{event_without_logprobs, without_logprobs};
+use crate::error::Error;
+use crate::escalate::strip::{Added, event_without, without};
 use crate::exchange::{Body, Endpoint, Response};
 use crate::ledger::{Money, Usage};
 use crate::receipt::Compressed;
@@ -37,18 +37,26 @@ impl Buffered {
     ///
     /// # Errors
     /// It broke off.
-    pub async fn read(cx: &Context, response: Response) -> Result<Self> {
+    pub async fn read(cx: &Context, response: Response) -> Result<Self, BrokenOff> {
         let Response { status, headers, body, usage_added, whole, is_whole, is_substitute, .. } = response;
         let (body, events) = match body {
             Body::Full(body) => (body, None),
             Body::Stream(mut stream) => {
                 let mut events = Vec::new();
+                let mut error = None;
                 while let Some(event) = stream.next().await {
-                    events.push(event?);
+                    match event {
+                        Ok(event) => events.push(event),
+                        Err(why) => {
+                            error = Some(why);
+                            break;
+                        }
+                    }
                 }
                 drop(stream);
-                let body = whole.get().cloned();
-                let body = body.ok_or_else(|| Error::connection("the stream ended before its answer did"))?;
+                let Some(body) = whole.get().cloned() else {
+                    return Err(BrokenOff { status, headers, events, error, usage_added });
+                };
                 (body, Some(events))
             }
         };
@@ -74,8 +82,8 @@ impl Buffered {
         self.cost
     }
 
-    /// The answer for the caller. `strips`: logprobs came that nobody but a scorer asked for.
-    pub fn into_response(self, cx: &Context, endpoint: Endpoint, strips: bool) -> Response {
+    /// The answer for the caller. `added`: what came that nobody but a stage asked for.
+    pub fn into_response(mut self, cx: &Context, endpoint: Endpoint, added: Option<Added>) -> Response {
         cx.receipt.update(|facts| {
             facts.usage = self.usage;
             facts.model_answered = self.model_answered;
@@ -84,24 +92,48 @@ impl Buffered {
                 facts.decisions().compress = self.compressed;
             }
         });
-        let body = if strips { without_logprobs(endpoint, &self.body) } else { self.body };
+        let body = added.map_or_else(|| self.body.clone(), |added| without(endpoint, &self.body, added));
+        if body.len() != self.body.len() {
+            self.headers.remove(http::header::CONTENT_LENGTH);
+        }
         let mut response = Response::new(self.status, self.headers, Body::Full(body.clone()));
         response.usage_added = self.usage_added;
         response.is_whole = self.is_whole;
         response.is_substitute = self.is_substitute;
         if let Some(events) = self.events {
             response.whole = Arc::new(OnceLock::from(body));
-            let kind = Kind::of(endpoint).filter(|_| strips);
-            let stripped = move |event: Event| match kind {
-                Some(kind) => event_without_logprobs(kind, event),
+            let cut = Kind::of(endpoint).zip(added);
+            let stripped = move |event: Event| match cut {
+                Some((kind, added)) => event_without(kind, event, added),
                 None => event,
             };
             response.body =
                 Body::Stream(Box::pin(stream::iter(events.into_iter().map(move |event| Ok(stripped(event))))));
-        } else if strips {
-            // It is shorter now.
-            response.headers.remove(http::header::CONTENT_LENGTH);
         }
+        response
+    }
+}
+
+/// A stream that ended before its answer did.
+pub struct BrokenOff {
+    status: u16,
+    headers: HeaderMap,
+    events: Vec<Event>,
+    /// None = it just ended.
+    error: Option<Error>,
+    usage_added: bool,
+}
+
+impl BrokenOff {
+    pub fn into_error(self) -> Error {
+        self.error.unwrap_or_else(|| Error::connection("the stream ended before its answer did"))
+    }
+
+    /// What came of it, and then what broke it off.
+    pub fn into_response(self) -> Response {
+        let came = self.events.into_iter().map(Ok).chain(self.error.map(Err));
+        let mut response = Response::new(self.status, self.headers, Body::Stream(Box::pin(stream::iter(came))));
+        response.usage_added = self.usage_added;
         response
     }
 }

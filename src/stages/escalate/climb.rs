@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::buffered::Buffered;
+use super::buffered::{BrokenOff, Buffered};
 use super::confidence::with_logprobs;
 use super::deadline::Deadline;
 use super::ladder::Scorer;
@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::effects::has_effects;
 use crate::error::{Error, Result};
 use crate::escalate::answer::Answer;
+use crate::escalate::strip::Added;
 use crate::exchange::{Request, Response};
 use crate::ledger::{Count, Draft, Money, Purpose};
 use crate::pipeline::Next;
@@ -244,7 +245,10 @@ impl Climb<'_> {
             let draft = Arc::new(Draft::new(self.cx.books.clone(), NAME));
             let purpose = Purpose::Draft(Arc::clone(&draft));
             let inner = Context { tier: Some(Arc::clone(tier)), purpose, ..self.cx.clone() };
-            let call = async { Buffered::read(&inner, self.next.clone().run(&inner, request).await?).await };
+            let call = async {
+                let response = self.next.clone().run(&inner, request).await?;
+                Buffered::read(&inner, response).await.map_err(BrokenOff::into_error)
+            };
             let answer = self.deadline.hold(call).await.and_then(|answer| answer);
             let answer = answer.inspect_err(|_| self.discard(&draft))?;
             // What it refuses may be what we added.
@@ -368,7 +372,7 @@ impl Climb<'_> {
                 asked.accepted = true;
             }
         });
-        candidate.answer.into_response(self.cx, self.request.endpoint, candidate.strips)
+        candidate.answer.into_response(self.cx, self.request.endpoint, candidate.strips.then_some(Added::Logprobs))
     }
 
     fn note(&self, note: String) {

@@ -15,8 +15,8 @@ use crate::escalate::{extract, judge, logprob, similarity, structural};
 use crate::exchange::{Endpoint, Request};
 use crate::pipeline::Next;
 use crate::question::Question;
-use crate::stages::aside;
 use crate::stages::cache::rules::sets_limit;
+use crate::stages::{aside, function};
 use crate::upstream::plan::{Choices, Tier};
 
 /// What is scored, and all that scorers may know.
@@ -58,8 +58,10 @@ impl Scoring<'_> {
                 // It has nothing to go by, for this call.
                 Ok(None) => continue,
                 Err(reason) => {
+                    let why = format!("{name} failed: {reason}");
+                    self.cx.fail("escalate", &why);
                     judged.score = None;
-                    judged.reasons.push(format!("{name} failed: {reason}").into());
+                    judged.reasons.push(why.into());
                     return judged;
                 }
             };
@@ -130,7 +132,7 @@ impl Scoring<'_> {
             "reference": self.cx.wishes.as_ref().and_then(|wishes| wishes.reference.as_deref()),
             "scores": judged.scores.iter().map(|(name, score)| (name.to_string(), json!(score))).collect::<serde_json::Map<_, _>>(),
         });
-        let said = self.call_hook(number, argument).await?;
+        let said = function::ask(self.cx, number, argument, self.ladder.timeout).await?;
         match said {
             Value::Null => Ok(None),
             Value::Bool(good) => Ok(Some(f64::from(u8::from(good)))),
@@ -140,16 +142,6 @@ impl Scoring<'_> {
             },
             _ => Err("it returned neither a number, True, False nor None".to_owned()),
         }
-    }
-
-    async fn call_hook(&self, number: u64, argument: Value) -> Result<Value, String> {
-        let Some(hooks) = &self.cx.hooks else { return Err("the function cannot be called from here".to_owned()) };
-        let timeout = self.ladder.timeout;
-        self.cx.patience.pauses(timeout);
-        let said = tokio::time::timeout(timeout, hooks.call(number, argument)).await;
-        self.cx.patience.touch();
-        said.map_err(|_| format!("no answer within {} seconds", timeout.as_secs_f64()))?
-            .map_err(|error| error.to_string())
     }
 
     /// The share of the other answers that agree with this one.
@@ -199,7 +191,7 @@ impl Scoring<'_> {
             Comparison::Texts(how) => Ok(extract::agree(one, other, *how)),
             Comparison::Hook(number) => {
                 let argument = json!({"kind": "compare", "one": one, "other": other});
-                Ok(self.call_hook(*number, argument).await? == Value::Bool(true))
+                Ok(function::ask(self.cx, *number, argument, self.ladder.timeout).await? == Value::Bool(true))
             }
         }
     }

@@ -19,9 +19,9 @@ use crate::route::classify::{Classifier, Format};
 use crate::route::learned::Weights;
 use crate::route::look::Look;
 use crate::route::rules::Rules;
-use crate::stages::aside;
 use crate::stages::escalate::ladder::hook;
 use crate::stages::escalate::scoring::nonce;
+use crate::stages::{aside, function};
 use crate::tokens::vocabulary::Vocabulary;
 use crate::upstream::plan::Choices;
 
@@ -115,6 +115,7 @@ impl Routers {
                 Ok(Some(verdict)) => verdict,
                 Ok(None) => continue,
                 Err(reason) => {
+                    asked.cx.fail("route", &reason);
                     asked.cx.receipt.update(|facts| facts.note(format!("route: {reason}")));
                     continue;
                 }
@@ -175,7 +176,6 @@ impl Routers {
     }
 
     async fn by_function(&self, number: u64, asked: &Asked<'_>) -> Result<Option<Verdict>, String> {
-        let Some(hooks) = &asked.cx.hooks else { return Err("the function cannot be called from here".to_owned()) };
         let question = asked.question;
         let argument = json!({
             "kind": "route",
@@ -188,12 +188,8 @@ impl Routers {
             "features": asked.look.to_json(),
             "request": serde_json::from_slice::<Value>(asked.request.body()).unwrap_or_default(),
         });
-        asked.cx.patience.pauses(self.timeout);
-        let said = tokio::time::timeout(self.timeout, hooks.call(number, argument)).await;
-        asked.cx.patience.touch();
-        let said =
-            said.map_err(|_| format!("the function gave no answer within {} seconds", self.timeout.as_secs_f64()))?;
-        let (name, confidence) = match said.map_err(|error| format!("the function failed: {error}"))? {
+        let said = function::ask(asked.cx, number, argument, self.timeout).await;
+        let (name, confidence) = match said.map_err(|why| format!("the function failed: {why}"))? {
             Value::Null => return Ok(None),
             Value::String(name) => (name, 1.0),
             Value::Array(pair) => match pair.as_slice() {

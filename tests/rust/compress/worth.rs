@@ -29,13 +29,20 @@ fn a_summary_pays_from_its_break_even_on() {
     let (dear, cheap) = (rates(2_500_000, 10_000_000, None), rates(150_000, 600_000, None));
     for before in [200, 1_000, 20_000] {
         let wished = |uses| Summary { before, after: before / 2, uses };
-        let even = wished(1).break_even(&dear, &cheap).unwrap();
+        let even = wished(1).break_even(Some(&dear), Some(&cheap)).unwrap();
         assert!(wished(even).pays(Some(&dear), Some(&cheap)), "{before}: {even}");
         assert!(even == 1 || !wished(even - 1).pays(Some(&dear), Some(&cheap)), "{before}: {even}");
     }
     // A writer that costs as much as the reader needs several readers.
     assert!(!Summary { before: 1000, after: 500, uses: 2 }.pays(Some(&dear), Some(&dear)));
     assert!(Summary { before: 1000, after: 500, uses: 10 }.pays(Some(&dear), Some(&dear)));
+    // What is read again is in the provider's cache: 500 tokens save 5,000 once and 500 from then on, and cost 21,200.
+    let tenth = rates(10, 20, Some(1));
+    let wished = |uses| Summary { before: 1000, after: 500, uses };
+    assert_eq!(wished(1).break_even(Some(&tenth), Some(&tenth)), Some(34));
+    assert!(!wished(33).pays(Some(&tenth), Some(&tenth)) && wished(34).pays(Some(&tenth), Some(&tenth)));
+    assert!(wished(4).pays(Some(&rates(10, 20, None)), Some(&rates(5, 10, None))));
+    assert_eq!(Summary { before: 500, after: 500, uses: 9 }.break_even(Some(&tenth), Some(&tenth)), None);
     // Without prices, tokens are compared.
     assert!(!Summary { before: 1000, after: 500, uses: 1 }.pays(None, Some(&cheap)));
     assert!(Summary { before: 1000, after: 500, uses: 10 }.pays(None, None));
