@@ -244,7 +244,8 @@ class Policy(Part):
         escalate: when an answer is good enough, and who is asked when it is not; None = every answer is.
         batch: which calls may share a request; None = each has its own, but for what `client.farthing.map()` packs.
         compress: which texts of a prompt are said in fewer tokens, and how; None = none.
-        strict: raise where farthing itself fails, rather than go on without it.
+        strict: raise where farthing itself fails, rather than go on without it: its cache file cannot be used, a
+            function of the policy raises, a judge does not answer.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name, aliases that run in a circle.

@@ -180,6 +180,11 @@ impl Shortener {
         made
     }
 
+    /// Whether somebody is not asked now. Where failures fail the call there is nobody to be spared: it may be mended.
+    fn rests(&self, job: &Job<'_>, who: &(&'static str, Arc<str>)) -> bool {
+        job.cx.fault.is_none() && self.resting.rests(who)
+    }
+
     async fn by_model(
         &self,
         job: &Job<'_>,
@@ -213,7 +218,7 @@ impl Shortener {
             return Err(Not::Final);
         }
         let helping = (NAME, Arc::clone(helper.name()));
-        if self.resting.rests(&helping) {
+        if self.rests(job, &helping) {
             return not_now(job.cx, &format!("{} failed several times: it is not asked for a while", how.model));
         }
         let Some(left) = job.left() else { return not_now(job.cx, &late(settings)) };
@@ -256,7 +261,7 @@ impl Shortener {
 
     async fn by_function(&self, job: &Job<'_>, number: u64, place: &Place, text: &str) -> Result<String, Not> {
         let who = (NAME, number.to_string().into());
-        if self.resting.rests(&who) {
+        if self.rests(job, &who) {
             return not_now(job.cx, "the function failed several times: it is not called for a while");
         }
         let Some(left) = job.left() else { return not_now(job.cx, "there was no time left for the function") };
