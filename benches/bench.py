@@ -11,6 +11,7 @@ import asyncio
 import concurrent.futures
 import gc
 import itertools
+import json
 import os
 import resource
 import statistics
@@ -96,6 +97,27 @@ def tools(n: int) -> dict[str, Any]:
         for i in range(10)
     ]
     return {**two(n), "tools": made, "temperature": 0}
+
+
+def result(n: int) -> dict[str, Any]:
+    """A tool's result of about 40 KB."""
+    rows = [{"id": f"{n}-{i}", "name": f"item {i}", "price": i * 1.5, "is_sold": i % 3 == 0} for i in range(470)]
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    return {
+        "model": "gpt-4.1",
+        "messages": [
+            {"role": "user", "content": "What does item 77 cost?"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call_1", "content": json.dumps(rows, indent=1)},
+        ],
+    }
+
+
+def follow_up(n: int) -> dict[str, Any]:
+    """The same result each time, and another question."""
+    asked = result(0)
+    further = [{"role": "assistant", "content": "1.50"}, {"role": "user", "content": f"And item {n}?"}]
+    return {**asked, "messages": asked["messages"] + further}
 
 
 def texts(n: int) -> dict[str, Any]:
@@ -351,6 +373,27 @@ class Bench:
             )
             row(name, a, b)
 
+    def shorter(self) -> None:
+        """What `[compress]` adds to a call with a tool's result of 40 KB: one that is new, one that was sent before."""
+        head("[compress], us a call", "without", "with", "ratio", "without cpu", "cpu", "ratio")
+        base = {**self.policy, "cache": None}
+        without = self.farthing.OpenAI(**self.options, policy=base)
+        for name, make, methods in (
+            ("a new result, structural", result, ["structural"]),
+            ("a new result, extractive", result, ["extractive"]),
+            ("a known result, structural", follow_up, ["structural"]),
+        ):
+            table = {"models": ["gpt-4.1"], "methods": methods}
+            ours = self.farthing.OpenAI(**self.options, policy={**base, "compress": table})
+            a, b = Times(), Times()
+            with one_core():
+                alternate(
+                    5,
+                    lambda: sync_turn(ask(make), without, self.many(40), a),  # noqa: B023
+                    lambda: sync_turn(ask(make), ours, self.many(40), b),  # noqa: B023
+                )
+            row(name, a, b)
+
     def growth(self) -> None:
         """Hit and miss beside caches of different sizes; in processes of their own, as memory is not given back."""
         head("cost by entries in the cache", "hit us", "miss us", "bytes/entry", "weighed")
@@ -439,7 +482,7 @@ def one_size(url: str, entries: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", help="hits misses threads chunks many_in_flight packs growth disk imports wheel"
+        "parts", nargs="*", help="hits misses threads chunks many_in_flight packs shorter growth disk imports wheel"
     )
     parser.add_argument("--scale", type=float, default=1.0, help="fewer calls, for a quick look: 0.1")
     parser.add_argument("--one-size", type=int, help=argparse.SUPPRESS)
@@ -459,6 +502,7 @@ def main() -> None:
             "chunks",
             "many_in_flight",
             "packs",
+            "shorter",
             "growth",
             "disk",
             "wheel",
