@@ -71,18 +71,25 @@ impl Summary {
 pub fn tool_pays(saved: u64, prefix: u64, tool: u64, rates: Option<&Rates>) -> bool {
     let lost = match (rates.and_then(|rates| rates.input), discounted(rates)) {
         (Some(input), Some(cached)) if input > 0 => {
-            u128::from(prefix) * u128::from(input - cached) / u128::from(input) + u128::from(tool)
+            let again = written(rates, true).unwrap_or(input);
+            u128::from(prefix) * u128::from(again.saturating_sub(cached)) / u128::from(input) + u128::from(tool)
         }
         _ => u128::from(tool),
     };
     u128::from(saved) > lost
 }
 
-/// What tokens that were not sent would have cost.
-pub fn saved(new: u64, cached: u64, rates: Option<&Rates>) -> Option<Money> {
+/// What a token of input costs that the provider has not in its cache. `writes`: it puts it there.
+fn written(rates: Option<&Rates>, writes: bool) -> Option<u64> {
     let rates = rates?;
-    let input = rates.input?;
-    let discounted = discounted(Some(rates)).unwrap_or(input);
+    rates.cache_write.filter(|_| writes).or(rates.input)
+}
+
+/// What tokens that were not sent would have cost. `cached`: those that the provider had in its cache; `writes`: it puts the
+/// others there.
+pub fn saved(new: u64, cached: u64, writes: bool, rates: Option<&Rates>) -> Option<Money> {
+    let new_rate = written(rates, writes)?;
+    let cached_rate = discounted(rates).or(rates?.input)?;
     let part = |tokens: u64, rate: u64| Money::from_pico(i128::from(tokens).saturating_mul(i128::from(rate)));
-    Some(part(new, input) + part(cached, discounted))
+    Some(part(new, new_rate) + part(cached, cached_rate))
 }

@@ -200,27 +200,35 @@ impl CompressStage {
         if reordered > 0 && is_news {
             cx.books.count_many(Count::Reordered, reordered);
         }
-        let (new, known) = prompt.saved();
+        let sent = prompt.saved();
         let (cx, account, prices) = (cx.clone(), Arc::clone(&self.account), Arc::clone(&self.prices));
         at_end(response, move |whole| {
             if whole.is_none() {
                 return;
             }
             let rates = reader.answered(&cx, &prices);
-            let saved = worth::saved(new, known, rates.as_ref());
+            // A part of a pack says nothing of where in the prompt the provider's cache ended.
+            let usage = cx.receipt.read(|facts| {
+                let is_part = facts.decisions.as_ref().is_some_and(|all| all.pack.is_some());
+                facts.usage.clone().filter(|_| !is_part)
+            });
+            let less = sent.billed(usage.as_ref());
+            let writes = usage.is_some_and(|usage| usage.cache_write > 0);
+            let saved = worth::saved(less.new, less.cached, writes, rates.as_ref());
             let overhead =
                 cx.receipt.read(|facts| facts.decisions.as_ref().map(|all| all.overhead)).unwrap_or_default();
             let overhead = overhead - before;
-            if new + known > 0 {
+            if less.new + less.cached > 0 {
                 cx.receipt.update(|facts| {
                     if let Some(compressed) = &mut facts.decisions().compress {
-                        compressed.tokens = new + known;
+                        compressed.tokens = less.new + less.cached;
                         compressed.saved = saved;
                     }
                 });
                 let (tag, answered) = cx.receipt.read(|facts| (facts.tag.clone(), facts.model_answered.clone()));
                 let model = Arc::clone(&reader.asked);
-                let saving = Saving { stage: NAME, model, answered, tag, amount: saved, tokens: new + known };
+                let saving =
+                    Saving { stage: NAME, model, answered, tag, amount: saved, tokens: less.new + less.cached };
                 match &cx.purpose {
                     Purpose::Draft(draft) => draft.hold(saving),
                     _ => cx.books.record_saving(&saving),

@@ -282,6 +282,24 @@ def test_the_receipt_and_the_bill_say_what_was_saved(face: Face, upstream: Upstr
     assert bill.saved_tokens == before - after
 
 
+@pytest.mark.parametrize(
+    ("details", "rate"),
+    [({}, 10), ({"cached_tokens": 0}, 10), ({"cached_tokens": 1408}, 1), ({"cache_write_tokens": 1500}, 13)],
+)
+def test_what_is_saved_has_the_price_that_the_provider_billed(
+    face: Face, upstream: Upstream, details: dict[str, int], rate: int
+) -> None:
+    """What was cut out of a message that the provider had in its cache would have been there too."""
+    usage = {"prompt_tokens": 1500, "completion_tokens": 1, "total_tokens": 1501, "prompt_tokens_details": details}
+    upstream.script = lambda seen, number: Reply(body={**chat("pong", model=MODEL), "usage": usage})
+    prices = {MODEL: {"input": 10, "output": 20, "cached_input": 1, "cache_write": 13}}
+    client = face.client(upstream, policy=policy(models=prices, methods=[halve]))
+    long = "".join(f"Rule {number} of the house is to be read at least once. " for number in range(210))
+    made = receipt(face.chat(client, messages=[system(long), user("hi")])).compress
+    assert made is not None and made.saved_tokens > 1000
+    assert made.saved == Decimal(made.saved_tokens) * rate / 10**6
+
+
 def test_without_a_policy_nothing_is_shortened(face: Face, upstream: Upstream) -> None:
     client = face.client(upstream)
     answer = face.chat(client, messages=CONVERSATION)

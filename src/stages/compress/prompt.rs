@@ -13,11 +13,13 @@ use super::shorten::{Job, Shortener, Step};
 use crate::compress::places::{Messages, Part, Place, Voice};
 use crate::compress::{order, structural, worth};
 use crate::exchange::Request;
-use crate::ledger::PriceTable;
+use crate::ledger::{PriceTable, Usage};
 use crate::tokens::chat_tokens;
 
 /// Tokens that the tool takes which brings back what was left out.
 const TOOL_TOKENS: u64 = 90;
+/// Tokens by which what is in a provider's cache grows (OpenAI, prompt caching).
+const STEP: u64 = 128;
 
 /// What shortens messages, and what it remembers.
 pub struct Tools<'a> {
@@ -48,6 +50,8 @@ pub struct Prompt {
     whole: HashMap<String, Vec<usize>>,
     /// The provider knows the tool that brings it back.
     knows_tool: bool,
+    /// Tokens of the tools that the request offers; they come before the messages.
+    offered: u64,
 }
 
 impl Prompt {
@@ -100,11 +104,13 @@ impl Prompt {
             }
             entries.push(entry);
         }
-        let mut prompt = Self { request: request.clone(), steps, entries, whole, knows_tool };
-        prompt.keep_system(job, messages, &before, offered);
+        let mut prompt = Self { request: request.clone(), steps, entries, whole, knows_tool, offered };
+        prompt.keep_system(job, messages, &before);
         let prefix = if is_discounted { prefix } else { 0 };
-        let (new, _) = prompt.saved();
-        if prompt.is_recoverable() && !knows_tool && !worth::tool_pays(new, prefix, 0, job.rates) {
+        if prompt.is_recoverable()
+            && !knows_tool
+            && !worth::tool_pays(prompt.saved().expected.new, prefix, 0, job.rates)
+        {
             let all: Vec<usize> = prompt.whole.drain().flat_map(|(_, at)| at).collect();
             prompt.reset(&all, Part::Tools);
         }
@@ -117,16 +123,18 @@ impl Prompt {
         !self.whole.is_empty()
     }
 
-    /// Tokens less: of what is sent for the first time, and of what the provider has in its cache.
-    pub fn saved(&self) -> (u64, u64) {
+    /// Tokens that are not sent.
+    pub fn saved(&self) -> Saved {
         let of = |is_cached: bool| -> u64 {
             self.entries.iter().filter(|entry| entry.is_cached == is_cached).map(|entry| entry.form.saved).sum()
         };
-        let (new, cached) = (of(false), of(true));
-        match (self.is_recoverable(), self.knows_tool) {
-            (false, _) => (new, cached),
-            (true, false) => (new.saturating_sub(TOOL_TOKENS), cached),
-            (true, true) => (new, cached.saturating_sub(TOOL_TOKENS)),
+        let tool = if self.is_recoverable() { TOOL_TOKENS } else { 0 };
+        let message = |entry: &Entry| (entry.form.tokens.saturating_sub(entry.form.saved), entry.form.saved);
+        Saved {
+            before: self.offered + tool,
+            messages: self.entries.iter().map(message).collect(),
+            tool,
+            expected: Less { new: of(false), cached: of(true) }.without(tool, self.knows_tool),
         }
     }
 
@@ -138,14 +146,13 @@ impl Prompt {
     }
 
     /// A beginning that is too short for the provider's cache once it is shortened stays as it is, if that is cheaper.
-    /// `offered`: tokens of the tools, which come before it.
-    fn keep_system(&mut self, job: &Job<'_>, messages: &Messages, before: &[u64], offered: u64) {
+    fn keep_system(&mut self, job: &Job<'_>, messages: &Messages, before: &[u64]) {
         let is_system =
             |message: &Value| matches!(message.get("role").and_then(Value::as_str), Some("system" | "developer"));
         let count = messages.values().iter().take_while(|message| is_system(message)).count();
         let own = self.entries.get(..count).unwrap_or_default();
         let saved: u64 = own.iter().map(|entry| entry.form.saved).sum();
-        let whole = before.iter().take(count).sum::<u64>() + offered;
+        let whole = before.iter().take(count).sum::<u64>() + self.offered;
         // What was sent shorter once is in the provider's cache as that, or in none.
         let was_sent = own.iter().any(|entry| !entry.is_new && entry.form.message.is_some());
         if saved == 0 || was_sent || worth::prefix_pays(whole, whole - saved, job.rates) {
@@ -187,6 +194,51 @@ impl Prompt {
         let changed: Vec<Option<Arc<RawValue>>> = self.entries.iter().map(|entry| entry.form.message.clone()).collect();
         self.request = messages.put(request, &changed)?;
         Some(())
+    }
+}
+
+/// Tokens that a prompt is shorter by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Less {
+    /// Of what the provider had not in its cache.
+    pub new: u64,
+    pub cached: u64,
+}
+
+impl Less {
+    /// Without those of a tool that was added, at whichever price.
+    fn without(self, tool: u64, is_cached: bool) -> Self {
+        let (first, then) = if is_cached { (self.cached, self.new) } else { (self.new, self.cached) };
+        let rest = tool.saturating_sub(first);
+        let (first, then) = (first.saturating_sub(tool), then.saturating_sub(rest));
+        if is_cached { Self { new: then, cached: first } } else { Self { new: first, cached: then } }
+    }
+}
+
+/// What is not sent of a prompt, and what would have been its price.
+pub struct Saved {
+    /// Tokens that stand before the messages.
+    before: u64,
+    /// Tokens of each message that are sent, and that are not.
+    messages: Vec<(u64, u64)>,
+    /// Tokens of the tool that was added.
+    tool: u64,
+    /// As it looks before the answer.
+    expected: Less,
+}
+
+impl Saved {
+    /// As the provider has billed the rest: what stands in a message that it had in its cache would have been there too.
+    pub fn billed(&self, usage: Option<&Usage>) -> Less {
+        let Some(usage) = usage.filter(|usage| !usage.estimated) else { return self.expected };
+        let mut less = Less { new: 0, cached: 0 };
+        let mut end = self.before;
+        for (sent, saved) in &self.messages {
+            end += sent;
+            // Providers count in steps, and round down.
+            *(if end < usage.cached + STEP { &mut less.cached } else { &mut less.new }) += saved;
+        }
+        less.without(self.tool, self.before < usage.cached + STEP)
     }
 }
 

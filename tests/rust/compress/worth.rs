@@ -51,10 +51,13 @@ fn a_summary_pays_from_its_break_even_on() {
 #[test]
 fn what_is_saved_has_the_price_that_it_would_have_had() {
     let tenth = rates(10, 20, Some(1));
-    assert_eq!(saved(100, 1000, Some(&tenth)), Some(Money::from_pico(100 * 10 + 1000)));
-    assert_eq!(saved(100, 1000, Some(&rates(10, 20, None))), Some(Money::from_pico(1100 * 10)));
-    assert_eq!(saved(100, 0, Some(&Rates::default())), None);
-    assert_eq!(saved(100, 0, None), None);
+    assert_eq!(saved(100, 1000, false, Some(&tenth)), Some(Money::from_pico(100 * 10 + 1000)));
+    assert_eq!(saved(100, 1000, false, Some(&rates(10, 20, None))), Some(Money::from_pico(1100 * 10)));
+    assert_eq!(saved(100, 0, false, Some(&Rates::default())), None);
+    assert_eq!(saved(100, 0, false, None), None);
+    let writes = Rates { cache_write: Some(13), ..tenth };
+    assert_eq!(saved(100, 1000, true, Some(&writes)), Some(Money::from_pico(100 * 13 + 1000)));
+    assert_eq!(saved(100, 1000, false, Some(&writes)), Some(Money::from_pico(100 * 10 + 1000)));
 }
 
 #[test]
@@ -64,4 +67,7 @@ fn a_tool_at_the_beginning_costs_what_the_provider_has_in_its_cache() {
     assert!(!tool_pays(1000, 2000, 90, Some(&tenth)));
     assert!(tool_pays(1000, 2000, 90, Some(&rates(10, 20, None))));
     assert!(!tool_pays(50, 0, 90, None));
+    // What it would find no more has to be written again.
+    let writes = Rates { cache_write: Some(20), ..tenth };
+    assert!(tool_pays(2500, 2000, 0, Some(&tenth)) && !tool_pays(2500, 2000, 0, Some(&writes)));
 }
