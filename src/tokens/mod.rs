@@ -8,7 +8,7 @@ pub mod answer;
 pub mod prompt;
 pub mod vocabulary;
 
-pub use prompt::{Prompt, chat_tokens, prompt_of};
+pub use prompt::{Prompt, chat_tokens, message_tokens, prompt_of};
 pub use vocabulary::Vocabulary;
 
 /// A number of tokens.

@@ -51,6 +51,11 @@ pub fn chat_tokens(model: &str, messages: &Value, tools: Option<&Value>) -> Toke
     tally.count()
 }
 
+/// Tokens that one message adds to a prompt.
+pub fn message_tokens(model: &str, message: &Value) -> u64 {
+    chat_tokens(model, message, None).tokens.saturating_sub(REPLY)
+}
+
 /// Tokens of the prompt of a request.
 pub fn prompt_of(request: &Request) -> Prompt {
     let model = request.model().unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::compress::places::{Messages, Part, Place, Voice};
 use crate::compress::{order, structural, worth};
 use crate::exchange::Request;
 use crate::ledger::{PriceTable, Usage};
-use crate::tokens::chat_tokens;
+use crate::tokens::message_tokens;
 
 /// Tokens that the tool takes which brings back what was left out.
 const TOOL_TOKENS: u64 = 90;
@@ -63,7 +63,7 @@ impl Prompt {
         let earlier: Vec<Option<Form>> = hashes.iter().map(|hash| tools.sent.find(hash)).collect();
         let known = earlier.iter().take_while(|form| form.as_ref().is_some_and(Form::is_fresh)).count();
         let count = |(form, message): (&Option<Form>, &Value)| {
-            form.as_ref().map_or_else(|| chat_tokens(job.model, message, None).tokens, |form| form.tokens)
+            form.as_ref().map_or_else(|| message_tokens(job.model, message), |form| form.tokens)
         };
         let before: Vec<u64> = earlier.iter().zip(messages.values()).map(count).collect();
         let offered = job.count(&String::from_utf8_lossy(offered));
