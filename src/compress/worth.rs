@@ -85,6 +85,13 @@ fn written(rates: Option<&Rates>, writes: bool) -> Option<u64> {
     rates.cache_write.filter(|_| writes).or(rates.input)
 }
 
+/// What tokens cost more because the provider has not found them in its cache.
+pub fn undiscounted(tokens: u64, rates: Option<&Rates>) -> Money {
+    let discount =
+        rates.and_then(|rates| rates.input).zip(discounted(rates)).map_or(0, |(input, cached)| input - cached);
+    Money::from_pico(i128::from(tokens).saturating_mul(i128::from(discount)))
+}
+
 /// What tokens that were not sent would have cost. `cached`: those that the provider had in its cache; `writes`: it puts the
 /// others there.
 pub fn saved(new: u64, cached: u64, writes: bool, rates: Option<&Rates>) -> Option<Money> {

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use http::header::AUTHORIZATION;
 use moka::sync::Cache;
 
-use self::account::Account;
+use self::account::{Account, Rest};
 use self::prompt::{Prompt, Tools};
 use self::sent::Sent;
 use self::settings::Settings;
@@ -34,7 +34,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::escalate::answer::Answer;
 use crate::escalate::strip::Added;
-use crate::exchange::{Body, Request, Response};
+use crate::exchange::{Body, Endpoint, Request, Response};
 use crate::ledger::price::Rates;
 use crate::ledger::{Count, Draft, Money, PriceTable, Purpose, Saving};
 use crate::pipeline::{Next, Stage};
@@ -131,7 +131,7 @@ impl CompressStage {
         prompt: &mut Prompt,
         next: &Next,
     ) -> Result<Option<Response>> {
-        while prompt.is_recoverable() {
+        while prompt.offers_tool() {
             let Some(offered) = recover::offered(&prompt.request) else { return Ok(None) };
             let draft = Arc::new(Draft::new(cx.books.clone(), NAME));
             let inner = Context { purpose: Purpose::Draft(Arc::clone(&draft)), ..cx.clone() };
@@ -149,6 +149,7 @@ impl CompressStage {
                 });
                 return Ok(None);
             }
+            prompt.knows_tool = true;
             let buffered = match Buffered::read(&inner, response).await {
                 Ok(buffered) => buffered,
                 // What came of it is the caller's, as without the tool.
@@ -164,6 +165,11 @@ impl CompressStage {
             };
             let cost = draft.settle(false);
             let count = prompt.restore(Some(&ids), request, messages);
+            if count == 0 {
+                // It has all of it, and would ask for ever.
+                cx.receipt.update(|facts| facts.spend(cost));
+                return Ok(None);
+            }
             cx.receipt.update(|facts| {
                 facts.spend(cost);
                 facts.note(format!("compress: the model asked for {count} whole results"));
@@ -215,20 +221,20 @@ impl CompressStage {
             let less = sent.billed(usage.as_ref());
             let writes = usage.is_some_and(|usage| usage.cache_write > 0);
             let saved = worth::saved(less.new, less.cached, writes, rates.as_ref());
+            let saved = saved.map(|saved| saved - worth::undiscounted(less.lost, rates.as_ref()));
             let overhead =
                 cx.receipt.read(|facts| facts.decisions.as_ref().map(|all| all.overhead)).unwrap_or_default();
             let overhead = overhead - before;
-            if less.new + less.cached > 0 {
+            if less.tokens() > 0 {
                 cx.receipt.update(|facts| {
                     if let Some(compressed) = &mut facts.decisions().compress {
-                        compressed.tokens = less.new + less.cached;
+                        compressed.tokens = less.tokens();
                         compressed.saved = saved;
                     }
                 });
                 let (tag, answered) = cx.receipt.read(|facts| (facts.tag.clone(), facts.model_answered.clone()));
                 let model = Arc::clone(&reader.asked);
-                let saving =
-                    Saving { stage: NAME, model, answered, tag, amount: saved, tokens: less.new + less.cached };
+                let saving = Saving { stage: NAME, model, answered, tag, amount: saved, tokens: less.tokens() };
                 match &cx.purpose {
                     Purpose::Draft(draft) => draft.hold(saving),
                     _ => cx.books.record_saving(&saving),
@@ -237,7 +243,7 @@ impl CompressStage {
                 return;
             }
             if let Some(saved) = saved
-                && account.note(&reader.asked, saved - overhead)
+                && account.note(&reader.asked, saved, overhead)
             {
                 cx.books.client().record_fault("compress does not pay");
             }
@@ -268,16 +274,22 @@ impl Stage for CompressStage {
         let Some(messages) = Messages::read(&request).filter(|messages| !messages.is_empty()) else {
             return next.run(cx, request).await;
         };
-        if let Some(lost) = self.account.rests(&asked) {
+        let rest = self.account.rests(&asked);
+        if let Some((rest, lost)) = rest {
+            let what = if rest == Rest::Paid { "nobody is asked for summaries" } else { "nothing new is shortened" };
             let why = format!("over its last calls to {asked} it cost {lost} USD more than it saved");
-            cx.receipt.update(|facts| facts.note(format!("compress: off for an hour: {why}")));
-            return next.run(cx, request).await;
+            cx.receipt.update(|facts| facts.note(format!("compress: {what} for an hour: {why}")));
         }
         let reader = Reader::of(cx, &request, asked, &self.prices);
         let key = request.headers.get(AUTHORIZATION).or_else(|| request.headers.get("api-key"));
         let key = key.map(|key| key.as_bytes()).unwrap_or_default();
         let question = messages.question();
         let read = cx.patience.limits().and_then(|limits| limits.read);
+        // A draft of the ladder may be rejected, and cannot be asked twice.
+        // What a server keeps, the next call may continue without a word of it.
+        let is_kept = request.endpoint == Endpoint::Responses && request.raw("store") != Some(b"false");
+        let is_offered = matches!(cx.purpose, Purpose::Answer) && !is_kept && recover::offered(&request).is_some();
+        let keeps_results = self.settings.recoverable && !is_offered;
         let job = Job {
             cx,
             next: &next,
@@ -288,9 +300,8 @@ impl Stage for CompressStage {
             scope: &scope(&format!("{} {}", reader.url, reader.model), key),
             tenant: &scope("", key),
             deadline: Instant::now() + read.map_or(self.settings.timeout, |read| read.min(self.settings.timeout)),
-            // A draft of the ladder may be rejected, and cannot be asked twice.
-            keeps_results: self.settings.recoverable
-                && !(matches!(cx.purpose, Purpose::Answer) && recover::offered(&request).is_some()),
+            rest: rest.map(|(rest, _)| rest),
+            keeps_results,
         };
         let before = cx.receipt.read(|facts| facts.decisions.as_ref().map(|all| all.overhead)).unwrap_or_default();
         let reordered = self.reordered(&job, &messages);
@@ -299,7 +310,7 @@ impl Stage for CompressStage {
         let Some(mut prompt) = Prompt::make(&tools, &job, &request, &messages).await else {
             return next.run(cx, request).await;
         };
-        let recovered = match prompt.is_recoverable() {
+        let recovered = match self.settings.recoverable && !keeps_results && prompt.offers_tool() {
             true => self.recoverably(cx, &messages, &request, &mut prompt, &next).await?,
             false => None,
         };

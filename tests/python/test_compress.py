@@ -683,10 +683,83 @@ def test_what_costs_more_than_it_saves_rests(face: Face, upstream: Upstream) -> 
     Writer(upstream, lambda text: text[:-60])
     client = face.client(upstream, policy=summary(keep=0.1, max_lost=1.0))
     answers = [face.chat(client, messages=[system(f"{number} {LONG}"), user("a")]) for number in range(25)]
-    assert "off for an hour" in notes(answers[-1])
-    assert "off for an hour" not in notes(answers[10])
+    assert "nobody is asked for summaries for an hour" in notes(answers[-1])
+    assert "for an hour" not in notes(answers[10])
     assert sent(upstream)[0] == system(f"24 {LONG}")
     assert client.savings().faults == {"compress does not pay": 1}
+
+
+def test_what_was_sent_short_stays_short_while_it_rests(face: Face, upstream: Upstream) -> None:
+    """And what costs nothing goes on."""
+    Writer(upstream, lambda text: text[:-60])
+    made = summary(keep=0.1, max_lost=1.0)
+    made["compress"].update(methods=["structural", "summarise"], parts=["system", "tools"])
+    client = face.client(upstream, policy=made)
+    messages = [user("look"), *tool()]
+    face.chat(client, messages=messages)
+    before = sent(upstream)
+    for number in range(25):
+        answer = face.chat(client, messages=[system(f"{number} {LONG}"), user("a")])
+    assert "for an hour" in notes(answer)
+    face.chat(client, messages=[*messages, assistant("ok"), user("and?")])
+    assert sent(upstream)[:3] == before and before[2] != messages[2]
+    other = face.chat(client, messages=[user("look again"), *tool(RESULT.replace("item", "thing"))])
+    made_of = receipt(other).compress
+    assert made_of is not None and [step.method for step in made_of.steps] == ["structural"]
+
+
+def test_what_loses_the_providers_discount_is_negative_and_rests(face: Face, upstream: Upstream) -> None:
+    """A prompt that is too short for the provider's cache once it is shortened, asked again and again."""
+
+    def script(seen: Seen, number: int) -> Reply:
+        tokens = len(json.dumps(seen.json["messages"])) // 4
+        usage = {"prompt_tokens": tokens, "completion_tokens": 1, "total_tokens": tokens + 1}
+        return Reply(body={**chat("pong", model=MODEL), "usage": usage})
+
+    upstream.script = script
+    client = face.client(upstream, policy=policy(models=DISCOUNT, methods=[halve], parts=["documents"]))
+    document = f"<document>{'Rule by rule, the house is described. ' * 150}</document>"
+    messages = [user(f"{document} Read it."), user("What is the first rule?")]
+    for number in range(24):
+        messages = [*messages, user(f"And the rule number {number}?")]
+        answer = face.chat(client, messages=messages)
+    bill = client.savings()
+    line = bill.by_stage["compress"]
+    assert line.saved is not None and line.saved < 0
+    assert bill.faults == {"compress does not pay": 1}
+    assert "nothing new is shortened for an hour" in notes(answer)
+
+
+def test_a_conversation_is_not_made_too_short_to_be_cached(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(models=DISCOUNT, methods=[halve], parts=["tools"]))
+    long = "Rule by rule, the house is described. " * 150
+    messages = [user("look"), *tool(long)]
+    answer = face.chat(client, messages=messages)
+    assert sent(upstream) == messages and "would not cache it" in notes(answer)
+    made = receipt(answer).compress
+    assert made is not None and made.steps == () and made.saved == 0
+    # Without a discount there is nothing to lose.
+    client = face.client(upstream, policy=policy(methods=[halve], parts=["tools"]))
+    face.chat(client, messages=messages)
+    assert sent(upstream)[2]["content"] == long[: len(long) // 2]
+
+
+def test_what_a_message_points_at_stays(face: Face, upstream: Upstream) -> None:
+    clause = "The delivery clause: whoever is late by more than three days pays a tenth of the price for each of them. " * 2
+    clause = clause.strip()
+    filler = "".join(f"Line {number} of the letter has nothing to do with it.\n" for number in range(40))
+
+    def drop(request: farthing.CompressRequest) -> str | None:
+        return request.text.replace(clause, "") if request.part == "history" else None
+
+    made = policy(methods=["structural", drop], parts=["tools", "history"], keep_turns=1)
+    client = face.client(upstream, policy=made)
+    messages = [user(f"{filler}\n\n{clause}\n\nLook it up."), *tool(f"{filler[:-60]}\n\n{clause}\n\nend")]
+    face.chat(client, messages=messages)
+    assert "the same as above" in sent(upstream)[2]["content"]
+    face.chat(client, messages=[*messages, assistant("ok"), user("What does the clause say?")])
+    assert "the same as above" in sent(upstream)[2]["content"]
+    assert clause in sent(upstream)[0]["content"]
 
 
 # ---- what was left out can be asked for ----
@@ -712,7 +785,7 @@ class Agent:
             return Reply(body=made) if not body.get("stream") else _streamed("done")
         self.times -= 1
         marks = [m["content"].rsplit("id=", 1)[1].rstrip("]") for m in body["messages"] if "farthing_restore" in str(m)]
-        calls = [("call_9", "farthing_restore", json.dumps({"id": marks[0]})), *self.also]
+        calls = [("call_9", "farthing_restore", json.dumps({"id": marks[0] if marks else "gone"})), *self.also]
         return Reply(body=with_calls(chat(model=MODEL), calls)) if not body.get("stream") else _streamed("", calls)
 
 
@@ -750,9 +823,10 @@ def test_the_model_gets_what_was_left_out(face: Face, upstream: Upstream, stream
     assert shortened.startswith(LONG[: len(LONG) // 2] + "\n[shortened; whole: farthing_restore id=")
     # The application's own tools come first, as they were.
     assert upstream.seen[0].json["tools"][:-1] == TOOLS
-    # What came back stays in the conversation.
+    # What came back stays in the conversation, and so does the tool: the prompt would begin otherwise.
     face.chat(client, messages=[*messages, assistant("done"), user("and?")], tools=TOOLS)
     assert sent(upstream)[2]["content"] == LONG
+    assert all(seen.json["tools"] == upstream.seen[0].json["tools"] for seen in upstream.seen)
     assert "compress" not in client.savings().by_stage or client.savings().by_stage["compress"].saved == 0
 
 
@@ -841,13 +915,16 @@ def test_an_answer_of_responses_lists_the_tools_of_the_application(face: Face, u
         {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": LONG},
     ]
-    answer = face.run(lambda: client.responses.create(model=MODEL, input=items, tools=[own]))
+    answer = face.run(lambda: client.responses.create(model=MODEL, input=items, tools=[own], store=False))
     assert [tool["name"] for tool in upstream.seen[-1].json["tools"]] == ["look", "farthing_restore"]
     assert [tool.name for tool in answer.tools] == ["look"] and answer.tools[0].strict
     items[2] = {**items[2], "output": LONG[1:]}
-    stream = face.run(lambda: client.responses.create(model=MODEL, input=items, tools=[own], stream=True))
+    stream = face.run(lambda: client.responses.create(model=MODEL, input=items, tools=[own], stream=True, store=False))
     events = [event for event in face.items(stream) if hasattr(event, "response")]
     assert events and all([tool.name for tool in event.response.tools] == ["look"] for event in events)
+    # What the server keeps may be continued by a call that says nothing of it.
+    face.run(lambda: client.responses.create(model=MODEL, input=items, tools=[own]))
+    assert upstream.seen[-1].json["input"] == items and upstream.seen[-1].json["tools"] == [own]
 
 
 def test_what_came_of_a_stream_that_breaks_off_is_the_applications(face: Face, upstream: Upstream) -> None:
@@ -893,8 +970,9 @@ def test_a_model_that_asks_without_end_is_heard(face: Face, upstream: Upstream) 
     messages = [user("look"), *tool(LONG, "call_1"), *tool(LONG[10:], "call_2")]
     answer = face.chat(agent(face, upstream), messages=messages, tools=TOOLS)
     assert answer.choices[0].message.content == "done"
-    assert len(upstream.seen) == 3
+    assert len(upstream.seen) == 4
     assert [sent(upstream)[at]["content"] for at in (2, 4)] == [LONG, LONG[10:]]
+    assert upstream.seen[-1].json["tools"] == TOOLS, "it has all of it, and is not asked again"
 
 
 # ---- with other stages ----

@@ -3,47 +3,119 @@
 //!
 //! What may be a key, a signature, a digest or a cursor stays: the model may have to hand it on.
 
-/// Characters; in a JSON string that says nothing of what it is, twice as many.
+/// Characters; in a JSON string twice as many.
 const LEAST: usize = 200;
 const LEAST_IN_JSON: usize = 400;
+/// Of what neither begins as a file does nor is called so. What has to be handed on is shorter.
+const LEAST_UNKNOWN: usize = 1_000;
 /// How wide a line of base64 is where it is broken: by MIME at most 76, by PEM 64, by others 60.
 const WIDTHS: std::ops::RangeInclusive<usize> = 60..=76;
 /// Keys and certificates (DER, PEM, ssh) and JSON, which is what tokens begin with.
 const KEPT: [&str; 4] = ["MI", "LS0tLS1", "AAAAB3NzaC1", "eyJ"];
-const KEPT_NAMES: [&str; 21] = [
+const KEPT_NAMES: [&str; 42] = [
     "key",
     "token",
     "secret",
     "sign",
+    "sig",
     "cert",
     "hash",
     "digest",
+    "hmac",
+    "_mac",
     "cursor",
     "page",
     "next",
     "password",
     "credential",
+    "auth",
+    "bearer",
+    "basic ",
     "nonce",
     "_id",
     "state",
     "continu",
-    "encrypt",
+    "crypt",
+    "cipher",
+    "wrapped",
     "thread",
     "session",
     "ticket",
     "handle",
+    "saml",
+    "csrf",
+    "xsrf",
+    "jwk",
+    "jwt",
+    "salt",
+    "seed",
+    "psk",
+    "receipt",
+    "proof",
+    "assertion",
+    "challenge",
+    "voucher",
+];
+/// How files begin: PNG, JPEG, GIF, WebP and WAV, PDF, ZIP and what is one, gzip, TIFF, MP3, Ogg, fonts, SVG, programs.
+const FILES: [&str; 17] = [
+    "iVBORw0KGgo",
+    "/9j/",
+    "R0lGOD",
+    "UklGR",
+    "JVBERi",
+    "UEsDB",
+    "H4sI",
+    "SUkq",
+    "TU0A",
+    "SUQz",
+    "T2dnUw",
+    "d09G",
+    "PHN2Z",
+    "PD94bWwg",
+    "f0VMR",
+    "AGFzbQ",
+    "AAAAIGZ0eX",
+];
+/// Names of members that are files.
+const FILE_NAMES: [&str; 16] = [
+    "image",
+    "picture",
+    "photo",
+    "thumb",
+    "screenshot",
+    "icon",
+    "logo",
+    "avatar",
+    "file",
+    "attachment",
+    "base64",
+    "b64",
+    "bytes",
+    "audio",
+    "video",
+    "pdf",
 ];
 
 /// Of a member's string, without its quotation marks.
 pub fn of_string(name: &str, text: &str) -> Option<String> {
-    if text.len() < LEAST || is_kept_name(name) {
+    if text.len() < LEAST {
         return None;
     }
     if text.starts_with("data:") {
         let (end, mark) = data_uri(text)?;
         return (end == text.len()).then_some(mark);
     }
-    (text.len() >= LEAST_IN_JSON && is_base64(text)).then(|| mark(text))
+    let is_called = || {
+        let name = name.to_ascii_lowercase();
+        FILE_NAMES.iter().any(|file| name.contains(file))
+    };
+    let is_long = text.len() >= if is_called() { LEAST_IN_JSON } else { LEAST_UNKNOWN };
+    let goes = begins_as_file(text) && text.len() >= LEAST_IN_JSON || is_long && !is_kept_name(name);
+    (goes && is_base64(text)).then(|| mark(text))
+}
+
+fn begins_as_file(run: &str) -> bool {
+    FILES.iter().any(|begin| run.starts_with(begin))
 }
 
 /// The line without its runs of base64; None: it has none.
@@ -72,7 +144,7 @@ pub fn without_runs(line: &str) -> Option<String> {
             near.rfind("data:").filter(|_| near.ends_with(";base64,")).map(|offset| before.len() - near.len() + offset);
         let found = match uri {
             Some(uri) => line.get(uri..end).and_then(data_uri).map(|(length, mark)| (uri, uri + length, mark)),
-            None if is_alone(before, line.get(end..).unwrap_or_default()) && is_base64(run) => {
+            None if is_alone(before, line.get(end..).unwrap_or_default(), run) && is_base64(run) => {
                 Some((start, end, mark(run)))
             }
             None => None,
@@ -98,7 +170,9 @@ pub fn block(lines: &[&str], before: Option<&str>) -> (usize, Option<String>) {
     };
     let full = lines.iter().take_while(|line| trim(line) == width && is_run(line)).count();
     let count = full + usize::from(lines.get(full).is_some_and(is_run));
-    if full * width < LEAST || before.is_some_and(|line| line.contains("-----BEGIN") || is_kept_name(line)) {
+    let is_named = before.is_some_and(|line| line.contains("-----BEGIN") || is_kept_name(line));
+    let is_file = lines.first().is_some_and(|line| begins_as_file(line));
+    if full * width < if is_file { LEAST } else { LEAST_UNKNOWN } || is_named && !is_file {
         return (count, None);
     }
     let whole: String = lines.iter().take(count).map(|line| line.trim_end_matches('\r')).collect();
@@ -140,10 +214,11 @@ fn run_end(bytes: &[u8], from: usize) -> usize {
 }
 
 /// Not a part of something longer: a token's parts have dots between them, an address has its own signs.
-fn is_alone(before: &str, after: &str) -> bool {
+fn is_alone(before: &str, after: &str, run: &str) -> bool {
     let joins = |character: char| ".-_=%&?@~".contains(character) || character.is_alphanumeric();
     let near = before.get(before.floor_char_boundary(before.len().saturating_sub(40))..).unwrap_or_default();
-    !before.ends_with(joins) && !after.starts_with(joins) && !is_kept_name(near)
+    let goes = begins_as_file(run) || run.len() >= LEAST_UNKNOWN && !is_kept_name(near);
+    goes && !before.ends_with(joins) && !after.starts_with(joins)
 }
 
 fn is_kept_name(name: &str) -> bool {

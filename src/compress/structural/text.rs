@@ -115,9 +115,9 @@ impl Writer {
         let Some(line) = rest.first().filter(|line| line.len() >= LEAST_REPEATED && line.contains(' ')) else {
             return 1;
         };
-        // A quotation would begin or end with each of them; a table's row is data, and a statement is made as often as it
-        // stands there.
-        let is_code = !is_log(line) && (line.contains(['=', '(', ';', '{']) || line.matches(',').nth(1).is_some());
+        // A quotation would begin or end with each of them; a row of a table is read by machines, an item of a list is an item
+        // more, and a statement is made as often as it stands there.
+        let is_code = !is_log(line) && (line.contains(['=', '(', ';', '{', '\t']) || is_row(line));
         if kind != Kind::Prose || is_code || self.quote.is_open && self.blanks == 0 || has_mark(line) && is_odd(line) {
             return 1;
         }
@@ -150,9 +150,20 @@ impl Writer {
     }
 }
 
+/// Of a list, or between commas.
+fn is_row(line: &str) -> bool {
+    let line = line.trim();
+    line.matches(',').nth(1).is_some()
+        || line.split(',').skip(1).any(|behind| !behind.starts_with(' '))
+        || line.starts_with(['-', '*', '+', '•', '"', '\'', '[', '<'])
+}
+
 /// Whether a line begins with its time, or its level.
 fn is_log(line: &str) -> bool {
     const LEVELS: [&str; 7] = ["TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL"];
+    if line.contains('\t') {
+        return false;
+    }
     let begins_with_time = |word: &str| {
         word.bytes().filter(u8::is_ascii_digit).count() >= 3 && word.contains([':', '-', '/']) && !word.contains(',')
     };

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::account::Rest;
 use super::recover;
 use super::sent::{Form, Hash, Sent, chain};
 use super::settings::Settings;
 use super::shorten::{Job, Shortener, Step};
-use crate::compress::places::{Messages, Part, Place, Voice};
+use crate::compress::places::{Messages, Place, Voice};
 use crate::compress::{order, structural, worth};
 use crate::exchange::Request;
 use crate::ledger::{PriceTable, Usage};
@@ -35,10 +36,15 @@ struct Entry {
     form: Form,
     /// It was made for this call.
     is_new: bool,
-    /// The provider has it in its cache, and asks less for it.
-    is_cached: bool,
     /// The next call sends it as this one does.
     stays: bool,
+}
+
+impl Entry {
+    /// Tokens that are sent.
+    fn sent(&self) -> u64 {
+        self.form.tokens.saturating_sub(self.form.saved)
+    }
 }
 
 /// See the module.
@@ -48,10 +54,12 @@ pub struct Prompt {
     entries: Vec<Entry>,
     /// The messages that something was left out of, by the ids of their marks.
     whole: HashMap<String, Vec<usize>>,
-    /// The provider knows the tool that brings it back.
-    knows_tool: bool,
+    /// The tool that brings it back was offered before: without it, the prompt would begin otherwise.
+    pub knows_tool: bool,
     /// Tokens of the tools that the request offers; they come before the messages.
     offered: u64,
+    /// Messages at the beginning that were sent before, and the provider may have in its cache.
+    known: usize,
 }
 
 impl Prompt {
@@ -62,35 +70,40 @@ impl Prompt {
         let hashes = chain(&[job.scope, offered].concat(), messages.raw());
         let earlier: Vec<Option<Form>> = hashes.iter().map(|hash| tools.sent.find(hash)).collect();
         let known = earlier.iter().take_while(|form| form.as_ref().is_some_and(Form::is_fresh)).count();
-        let count = |(form, message): (&Option<Form>, &Value)| {
-            form.as_ref().map_or_else(|| message_tokens(job.model, message), |form| form.tokens)
-        };
-        let before: Vec<u64> = earlier.iter().zip(messages.values()).map(count).collect();
         let offered = job.count(&String::from_utf8_lossy(offered));
-        let prefix = before.iter().take(known).sum::<u64>() + offered;
+        let sent = |form: &Form| form.tokens.saturating_sub(form.saved);
+        let prefix = earlier.iter().take(known).flatten().map(sent).sum::<u64>() + offered;
         let is_discounted = worth::discounted(job.rates).is_some() && prefix >= worth::LEAST_CACHED;
-        let knows_tool = earlier.iter().take(known).flatten().any(|form| form.recoverable);
+        let knows_tool = earlier.iter().take(known).flatten().any(|form| form.recoverable || form.restored);
+        // What a message points at stays where it is.
+        let pointed_at = earlier.iter().rposition(|form| form.as_ref().is_some_and(|form| form.refers)).unwrap_or(0);
         let mut seen = Seen::default();
         let (mut entries, mut steps, mut whole) = (Vec::with_capacity(hashes.len()), Vec::new(), HashMap::new());
         for (at, (hash, earlier)) in hashes.into_iter().zip(earlier).enumerate() {
-            let own: Vec<&Place> = places.iter().filter(|place| place.message == at).collect();
-            let is_cached = at < known && is_discounted;
+            let own = of_message(&places, at);
+            let is_kept = at < pointed_at || job.rest == Some(Rest::New) || (at < known && is_discounted);
             let mut entry = match earlier {
                 // What cannot be asked for now is sent whole, and the next time as before.
                 Some(form) if form.recoverable && job.keeps_results => {
-                    let form = Form::whole(form.tokens);
-                    Entry { hash, form, is_new: false, is_cached: false, stays: false }
+                    Entry { hash, form: Form::whole(form.tokens), is_new: false, stays: false }
                 }
-                Some(form) if is_cached || form.is_settled(!own.is_empty()) => {
-                    Entry { hash, form, is_new: false, is_cached, stays: true }
+                Some(form) if is_kept || form.is_settled(!own.is_empty()) => {
+                    Entry { hash, form, is_new: false, stays: true }
                 }
-                _ => {
+                None if job.rest == Some(Rest::New) => {
+                    let value = messages.values().get(at).unwrap_or(&Value::Null);
+                    let form = Form::whole(message_tokens(job.model, value));
+                    Entry { hash, form, is_new: false, stays: true }
+                }
+                earlier => {
                     if !own.is_empty() {
                         seen.up_to(at, messages, &entries);
                     }
-                    let (form, made) = shorten(tools, job, messages, &own, &seen.paragraphs, before[at]).await;
+                    let value = messages.values().get(at).unwrap_or(&Value::Null);
+                    let tokens = earlier.map_or_else(|| message_tokens(job.model, value), |form| form.tokens);
+                    let (form, made) = shorten(tools, job, messages, own, &seen.paragraphs, tokens).await;
                     steps.extend(made);
-                    Entry { hash, form, is_new: true, is_cached, stays: true }
+                    Entry { hash, form, is_new: true, stays: true }
                 }
             };
             if entry.is_new && entry.form.message.is_some() {
@@ -104,15 +117,29 @@ impl Prompt {
             }
             entries.push(entry);
         }
-        let mut prompt = Self { request: request.clone(), steps, entries, whole, knows_tool, offered };
-        prompt.keep_system(job, messages, &before);
+        let mut prompt = Self { request: request.clone(), steps, entries, whole, knows_tool, offered, known };
+        let count = messages.values().iter().take_while(|message| is_role(message, &["system", "developer"])).count();
+        prompt.keep_cached(job, count, "the system prompt was left as it is");
+        // What is asked once is in no cache either way; a conversation goes on.
+        if messages.values().iter().any(|message| is_role(message, &["assistant"])) {
+            prompt.keep_cached(job, prompt.entries.len(), "the conversation was left as it is");
+        }
         let prefix = if is_discounted { prefix } else { 0 };
         if prompt.is_recoverable()
             && !knows_tool
-            && !worth::tool_pays(prompt.saved().expected.new, prefix, 0, job.rates)
+            && !worth::tool_pays(prompt.saved().billed(None).new, prefix, 0, job.rates)
         {
+            let without = Job { keeps_results: true, ..*job };
             let all: Vec<usize> = prompt.whole.drain().flat_map(|(_, at)| at).collect();
-            prompt.reset(&all, Part::Tools);
+            prompt.reset(&all);
+            for at in all {
+                let own = of_message(&places, at);
+                let Some(entry) = prompt.entries.get_mut(at).filter(|entry| entry.is_new) else { continue };
+                let nothing = structural::Seen::default();
+                let (form, made) = shorten(tools, &without, messages, own, &nothing, entry.form.tokens).await;
+                entry.form = Form { tried: true, ..form };
+                prompt.steps.extend(made);
+            }
         }
         prompt.write(request, messages)?;
         Some(prompt)
@@ -123,19 +150,16 @@ impl Prompt {
         !self.whole.is_empty()
     }
 
+    /// Whether the tool is offered that brings it back.
+    pub fn offers_tool(&self) -> bool {
+        self.knows_tool || self.is_recoverable()
+    }
+
     /// Tokens that are not sent.
     pub fn saved(&self) -> Saved {
-        let of = |is_cached: bool| -> u64 {
-            self.entries.iter().filter(|entry| entry.is_cached == is_cached).map(|entry| entry.form.saved).sum()
-        };
-        let tool = if self.is_recoverable() { TOOL_TOKENS } else { 0 };
-        let message = |entry: &Entry| (entry.form.tokens.saturating_sub(entry.form.saved), entry.form.saved);
-        Saved {
-            before: self.offered + tool,
-            messages: self.entries.iter().map(message).collect(),
-            tool,
-            expected: Less { new: of(false), cached: of(true) }.without(tool, self.knows_tool),
-        }
+        let tool = if self.offers_tool() { TOOL_TOKENS } else { 0 };
+        let messages = self.entries.iter().map(|entry| (entry.sent(), entry.form.saved)).collect();
+        Saved { before: self.offered, messages, known: self.known, tool, knows_tool: self.knows_tool }
     }
 
     /// Remembers how all messages were sent.
@@ -145,33 +169,35 @@ impl Prompt {
         }
     }
 
-    /// A beginning that is too short for the provider's cache once it is shortened stays as it is, if that is cheaper.
-    fn keep_system(&mut self, job: &Job<'_>, messages: &Messages, before: &[u64]) {
-        let is_system =
-            |message: &Value| matches!(message.get("role").and_then(Value::as_str), Some("system" | "developer"));
-        let count = messages.values().iter().take_while(|message| is_system(message)).count();
+    /// A beginning of so many messages that is too short for the provider's cache once it is shortened stays as it is, if
+    /// that is cheaper.
+    fn keep_cached(&mut self, job: &Job<'_>, count: usize, what: &str) {
         let own = self.entries.get(..count).unwrap_or_default();
-        let saved: u64 = own.iter().map(|entry| entry.form.saved).sum();
-        let whole = before.iter().take(count).sum::<u64>() + self.offered;
-        // What was sent shorter once is in the provider's cache as that, or in none.
-        let was_sent = own.iter().any(|entry| !entry.is_new && entry.form.message.is_some());
-        if saved == 0 || was_sent || worth::prefix_pays(whole, whole - saved, job.rates) {
+        let new = || own.iter().filter(|entry| entry.is_new);
+        let short = own.iter().map(Entry::sent).sum::<u64>() + self.offered;
+        let saved: u64 = new().map(|entry| entry.form.saved).sum();
+        if saved == 0 || worth::prefix_pays(short + saved, short, job.rates) {
             return;
         }
-        self.reset(&(0..count).collect::<Vec<_>>(), Part::System);
-        job.cx.receipt.update(|facts| {
-            facts.note("compress: the system prompt was left as it is: shorter, the provider would not cache it");
-        });
+        let changed: Vec<usize> = (0..count).filter(|at| own.get(*at).is_some_and(|entry| entry.is_new)).collect();
+        self.reset(&changed);
+        job.cx
+            .receipt
+            .update(|facts| facts.note(format!("compress: {what}: shorter, the provider would not cache it")));
     }
 
     /// Messages as they came, of those that were shortened for this call.
-    fn reset(&mut self, wanted: &[usize], part: Part) {
+    fn reset(&mut self, wanted: &[usize]) {
         for at in wanted {
             if let Some(entry) = self.entries.get_mut(*at).filter(|entry| entry.is_new) {
                 entry.form = Form { tried: true, ..Form::whole(entry.form.tokens) };
             }
         }
-        self.steps.retain(|step| step.part != part);
+        self.whole.retain(|_, places| {
+            places.retain(|at| !wanted.contains(at));
+            !places.is_empty()
+        });
+        self.steps.retain(|step| !wanted.contains(&step.message));
     }
 
     /// The whole messages in the place of those that the model asked for; all of them, if it named none that is known. How
@@ -197,49 +223,86 @@ impl Prompt {
     }
 }
 
-/// Tokens that a prompt is shorter by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Tokens that a prompt is shorter by, and what that costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Less {
     /// Of what the provider had not in its cache.
     pub new: u64,
     pub cached: u64,
+    /// Tokens that were sent and not found in the provider's cache, since the prompt is too short for it now.
+    pub lost: u64,
 }
 
 impl Less {
+    pub fn tokens(&self) -> u64 {
+        self.new + self.cached
+    }
+
     /// Without those of a tool that was added, at whichever price.
     fn without(self, tool: u64, is_cached: bool) -> Self {
         let (first, then) = if is_cached { (self.cached, self.new) } else { (self.new, self.cached) };
         let rest = tool.saturating_sub(first);
         let (first, then) = (first.saturating_sub(tool), then.saturating_sub(rest));
-        if is_cached { Self { new: then, cached: first } } else { Self { new: first, cached: then } }
+        let (new, cached) = if is_cached { (then, first) } else { (first, then) };
+        Self { new, cached, ..self }
     }
 }
 
-/// What is not sent of a prompt, and what would have been its price.
+/// What is not sent of a prompt, and where it would have stood.
 pub struct Saved {
-    /// Tokens that stand before the messages.
+    /// Tokens of the tools, which stand before the messages.
     before: u64,
     /// Tokens of each message that are sent, and that are not.
     messages: Vec<(u64, u64)>,
+    /// Messages at the beginning that were sent before.
+    known: usize,
     /// Tokens of the tool that was added.
     tool: u64,
-    /// As it looks before the answer.
-    expected: Less,
+    knows_tool: bool,
 }
 
 impl Saved {
     /// As the provider has billed the rest: what stands in a message that it had in its cache would have been there too.
+    /// Without its count, it has what was sent before.
     pub fn billed(&self, usage: Option<&Usage>) -> Less {
-        let Some(usage) = usage.filter(|usage| !usage.estimated) else { return self.expected };
-        let mut less = Less { new: 0, cached: 0 };
-        let mut end = self.before;
-        for (sent, saved) in &self.messages {
+        let own_tool = if self.knows_tool { self.tool } else { 0 };
+        let (sent, saved) =
+            self.messages.iter().take(self.known).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let prefix = self.before + own_tool + sent;
+        let (is_long, was_long) = (prefix >= worth::LEAST_CACHED, prefix + saved >= worth::LEAST_CACHED);
+        let found = match usage.filter(|usage| !usage.estimated) {
+            Some(usage) => usage.cached,
+            None if is_long => prefix,
+            None => 0,
+        };
+        // Providers count in steps, and round down.
+        let is_found = |end: u64| found > 0 && end < found + STEP;
+        let mut less = Less::default();
+        let mut end = self.before + self.tool;
+        for (at, (sent, saved)) in self.messages.iter().enumerate() {
             end += sent;
-            // Providers count in steps, and round down.
-            *(if end < usage.cached + STEP { &mut less.cached } else { &mut less.new }) += saved;
+            if is_found(end) {
+                less.cached += saved;
+            } else if at < self.known && was_long && !is_long {
+                less.cached += saved;
+                less.lost += sent;
+            } else {
+                less.new += saved;
+            }
         }
-        less.without(self.tool, self.before < usage.cached + STEP)
+        less.without(self.tool, is_found(self.before + self.tool))
     }
+}
+
+/// The places of one message; they are in the order of messages.
+fn of_message(places: &[Place], message: usize) -> &[Place] {
+    let start = places.partition_point(|place| place.message < message);
+    let end = places.partition_point(|place| place.message <= message);
+    places.get(start..end).unwrap_or_default()
+}
+
+fn is_role(message: &Value, roles: &[&str]) -> bool {
+    message.get("role").and_then(Value::as_str).is_some_and(|role| roles.contains(&role))
 }
 
 /// One message that was not sent before. `tokens`: of all of it.
@@ -247,7 +310,7 @@ async fn shorten(
     tools: &Tools<'_>,
     job: &Job<'_>,
     messages: &Messages,
-    places: &[&Place],
+    places: &[Place],
     seen: &structural::Seen,
     tokens: u64,
 ) -> (Form, Vec<Step>) {
@@ -261,6 +324,7 @@ async fn shorten(
         }
         let made = tools.shortener.shorten(job, settings, tools.prices, place, text, seen).await;
         form.tried &= !made.may_be_more;
+        form.refers |= made.refers;
         if made.steps.is_empty() {
             continue;
         }
@@ -271,7 +335,7 @@ async fn shorten(
         }
         form.saved += job.count(text).saturating_sub(job.count(&shorter));
         steps.extend(made.steps);
-        texts.push((*place, shorter));
+        texts.push((place, shorter));
     }
     let borrowed: Vec<(&Place, &str)> = texts.iter().map(|(place, text)| (*place, text.as_str())).collect();
     let message = places.first().map_or(0, |place| place.message);

@@ -30,6 +30,8 @@ pub struct Form {
     pub recoverable: bool,
     /// The model has asked for all of it.
     pub restored: bool,
+    /// It points at what an earlier message says, which has to stay as it is.
+    pub refers: bool,
     /// Another time nothing else would come of it.
     pub tried: bool,
     /// When an answer to it came; None = it is on its way.
@@ -40,7 +42,7 @@ impl Form {
     /// As the caller sent it.
     pub fn whole(tokens: u64) -> Self {
         let (message, saved) = (None, 0);
-        Self { message, tokens, saved, recoverable: false, restored: false, tried: false, sent: None }
+        Self { message, tokens, saved, recoverable: false, restored: false, refers: false, tried: false, sent: None }
     }
 
     /// Whether the provider may still have it in its cache.

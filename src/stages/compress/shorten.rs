@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::NAME;
+use super::account::Rest;
 use super::recover::id;
 use super::settings::{Method, Settings, Summarise};
 use crate::compress::places::{Part, Place, Voice};
@@ -38,6 +39,8 @@ const MOST_ASKED: u64 = 10_000;
 /// One step from a text to a shorter one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
+    /// By its place in the prompt.
+    pub message: usize,
     pub part: Part,
     pub method: Method,
     /// Tokens.
@@ -46,6 +49,7 @@ pub struct Step {
 }
 
 /// A call and its surroundings.
+#[derive(Clone, Copy)]
 pub struct Job<'a> {
     pub cx: &'a Context,
     pub next: &'a Next,
@@ -59,6 +63,8 @@ pub struct Job<'a> {
     pub keeps_results: bool,
     /// Until when functions and models may be asked.
     pub deadline: Instant,
+    /// What does not pay, and is left alone for a while.
+    pub rest: Option<Rest>,
     /// Tells apart what is remembered of conversations: whose they are, and with which model.
     pub scope: &'a [u8],
     /// Whose call it is: nobody gets what another's text was made into.
@@ -83,6 +89,8 @@ pub struct Shortened {
     pub steps: Vec<Step>,
     /// Something was left out, and not just said shorter.
     pub is_lossy: bool,
+    /// It points at what an earlier message says.
+    pub refers: bool,
     /// Somebody had no answer who may have one another time.
     pub may_be_more: bool,
 }
@@ -127,14 +135,15 @@ impl Shortener {
         text: &str,
         seen: &structural::Seen,
     ) -> Shortened {
-        let mut made = Shortened { text: text.to_owned(), steps: Vec::new(), is_lossy: false, may_be_more: false };
+        let mut made =
+            Shortened { text: text.to_owned(), steps: Vec::new(), is_lossy: false, refers: false, may_be_more: false };
         let is_result = place.voice == Voice::Tool;
         let whole = job.count(text);
         let mut tokens = whole;
         let mut take = |made: &mut Shortened, method: Method, shorter: String, is_lossy: bool| {
             let after = job.count(&shorter);
             if after < tokens {
-                made.steps.push(Step { part: place.part, method, before: tokens, after });
+                made.steps.push(Step { message: place.message, part: place.part, method, before: tokens, after });
                 made.is_lossy |= is_lossy;
                 (made.text, tokens) = (shorter, after);
             }
@@ -175,7 +184,9 @@ impl Shortener {
             && matches!(place.voice, Voice::User | Voice::Tool)
             && let Some(shorter) = heavy(made.text.len(), || seen.shorten(&made.text))
         {
+            let steps = made.steps.len();
             take(&mut made, Method::Structural, shorter, false);
+            made.refers = made.steps.len() > steps;
         }
         made
     }
@@ -194,6 +205,9 @@ impl Shortener {
         text: &str,
         before: u64,
     ) -> Result<String, Not> {
+        if job.rest.is_some() {
+            return Err(Not::Now);
+        }
         let choices = job.cx.plan.as_ref().and_then(|plan| plan.choices.as_ref());
         let Some(helper) = choices.and_then(|choices| choices.helper(&how.model)) else {
             return not_now(job.cx, &format!("{} cannot be asked now", how.model));

@@ -94,9 +94,9 @@ impl<'a> Scanner<'a> {
         while let Some(at) = rest.get(from..).and_then(|rest| rest.find("</")).map(|offset| from + offset) {
             from = at + 2;
             let close = rest.get(from..).map(name).unwrap_or_default();
-            if close.eq_ignore_ascii_case(DROPPED[index])
-                && let Some(end) = rest.get(from..).and_then(|rest| rest.find('>'))
-            {
+            if close.eq_ignore_ascii_case(DROPPED[index]) {
+                // Without a ">" here, the others have none either.
+                let Some(end) = rest.get(from..).and_then(|rest| rest.find('>')) else { break };
                 self.at += from + end + 1;
                 return true;
             }

@@ -32,6 +32,10 @@ const BLOCKS: [&str; 24] = [
     "dd",
     "title",
 ];
+/// Columns and rows that a cell may take, and columns that are kept in mind.
+const MOST_COLUMNS: u64 = 20;
+const MOST_ROWS: u64 = 1_000;
+const MOST_CELLS: usize = 1_000;
 /// With an empty line around them.
 const PARAGRAPHS: [&str; 5] = ["p", "dl", "table", "ul", "ol"];
 
@@ -58,6 +62,10 @@ struct Writer<'a> {
     quotes: usize,
     /// Cells of the row so far; None: outside of rows.
     cells: Option<usize>,
+    /// Columns that the last cell takes besides its own.
+    wide: usize,
+    /// For how many rows more a cell of an earlier row takes each column.
+    tall: Vec<usize>,
     link: Option<(&'a str, usize)>,
     /// Where the last address ends: a word does not follow without a blank.
     link_end: usize,
@@ -71,6 +79,8 @@ pub fn write(page: &str) -> String {
         lists: Vec::new(),
         quotes: 0,
         cells: None,
+        wide: 0,
+        tall: Vec::new(),
         link: None,
         link_end: 0,
         code: None,
@@ -169,22 +179,28 @@ impl<'a> Writer<'a> {
             }
             "ul" | "ol" | "menu" => {
                 self.edge(if self.lists.is_empty() { Gap::Empty } else { Gap::Line });
-                let start = tag.attribute("start").and_then(|start| start.trim().parse().ok());
-                self.lists.push((name == "ol").then(|| start.unwrap_or(1)));
+                // How many items it has is not known yet, and so is the number of its first.
+                let is_numbered = name == "ol" && tag.attribute("reversed").is_none();
+                self.lists.push(is_numbered.then(|| number(tag, "start").unwrap_or(1)));
             }
-            "li" => self.item(),
+            "li" => self.item(tag),
             "blockquote" => {
                 self.edge(Gap::Empty);
                 self.quotes += 1;
             }
             "tr" => {
-                self.cells = None;
+                self.end_row();
                 self.edge(Gap::Line);
                 self.cells = Some(0);
             }
-            "td" | "th" => self.cell(),
+            "td" | "th" => self.cell(tag),
+            "progress" | "meter" => {
+                self.shown("", tag.attribute("value"));
+                self.shown("of ", tag.attribute("max"));
+            }
             "table" => {
                 self.cells = None;
+                self.tall.clear();
                 self.edge(Gap::Empty);
             }
             "pre" => {
@@ -208,7 +224,7 @@ impl<'a> Writer<'a> {
                 self.edge(Gap::Line);
                 self.mark(if tag.attribute("selected").is_some() { "- [x]" } else { "-" });
             }
-            "button" | "label" | "select" | "textarea" => self.wants(Gap::Blank),
+            "button" | "label" | "select" | "textarea" | "mn" | "mi" | "mo" | "mrow" => self.wants(Gap::Blank),
             "sup" | "sub" | "del" | "s" | "strike" | "q" => self.sign(&name, true),
             _ if BLOCKS.contains(&name.as_str()) => self.edge(Gap::Line),
             _ if PARAGRAPHS.contains(&name.as_str()) => self.edge(Gap::Empty),
@@ -232,10 +248,10 @@ impl<'a> Writer<'a> {
                 self.quotes = self.quotes.saturating_sub(1);
             }
             "tr" | "table" => {
-                self.cells = None;
+                self.end_row();
                 self.edge(if name == "tr" { Gap::Line } else { Gap::Empty });
             }
-            "button" | "label" | "select" | "textarea" => self.wants(Gap::Blank),
+            "button" | "label" | "select" | "textarea" | "mn" | "mi" | "mo" | "mrow" => self.wants(Gap::Blank),
             "li" | "option" => self.edge(Gap::Line),
             "sup" | "sub" | "del" | "s" | "strike" | "q" => self.sign(&name, false),
             _ if BLOCKS.contains(&name.as_str()) => self.edge(Gap::Line),
@@ -250,7 +266,10 @@ impl<'a> Writer<'a> {
         self.wants(Gap::Blank);
     }
 
-    fn item(&mut self) {
+    fn item(&mut self, tag: Tag) {
+        if let (Some(Some(next)), Some(own)) = (self.lists.last_mut(), number(tag, "value")) {
+            *next = own;
+        }
         self.cells = None;
         self.edge(Gap::Line);
         // An item at the first line of a list keeps the empty line before it.
@@ -268,15 +287,49 @@ impl<'a> Writer<'a> {
         self.wants(Gap::Blank);
     }
 
-    fn cell(&mut self) {
-        let cells = self.cells.unwrap_or(0);
-        if cells > 0 {
-            self.edge(Gap::Blank);
-            self.gap = Gap::None;
-            self.out.push_str(" |");
-            self.wants(Gap::Blank);
+    fn cell(&mut self, tag: Tag) {
+        let mut column = self.cells.unwrap_or(0);
+        // What a cell of this row, or of an earlier one, takes besides is there, and empty.
+        for _ in 0..std::mem::take(&mut self.wide) {
+            self.bar();
         }
-        self.cells = Some(cells + 1);
+        while let Some(rows) = self.tall.get_mut(column).filter(|rows| **rows > 0) {
+            *rows -= 1;
+            if column > 0 {
+                self.bar();
+            } else {
+                self.begin();
+            }
+            column += 1;
+        }
+        if column > 0 {
+            self.bar();
+        }
+        let columns = number(tag, "colspan").unwrap_or(1).clamp(1, MOST_COLUMNS) as usize;
+        let rows = number(tag, "rowspan").unwrap_or(1).clamp(1, MOST_ROWS) as usize;
+        let end = (column + columns).min(MOST_CELLS);
+        if rows > 1 && column < end {
+            self.tall.resize(self.tall.len().max(end), 0);
+            self.tall.iter_mut().take(end).skip(column).for_each(|column| *column = rows - 1);
+        }
+        self.wide = columns - 1;
+        self.cells = Some(column + columns);
+    }
+
+    /// Between two cells.
+    fn bar(&mut self) {
+        self.edge(Gap::Blank);
+        self.gap = Gap::None;
+        self.out.push_str(" |");
+        self.wants(Gap::Blank);
+    }
+
+    /// Cells of earlier rows that this row does not reach take their columns in it all the same.
+    fn end_row(&mut self) {
+        self.wide = 0;
+        if let Some(column) = self.cells.take() {
+            self.tall.iter_mut().skip(column).for_each(|rows| *rows = rows.saturating_sub(1));
+        }
     }
 
     /// Signs for what would be another number or word without them: 10 to the 6th, H2O, what no longer holds.
@@ -370,4 +423,8 @@ fn address(raw: &str) -> Option<String> {
     let begins = |word: &str| address.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word));
     let is_none = address.is_empty() || begins("#") || begins("javascript:") || begins("data:");
     (!is_none).then(|| address.into_owned())
+}
+
+fn number(tag: Tag, name: &str) -> Option<u64> {
+    tag.attribute(name).and_then(|number| number.trim().parse().ok())
 }

@@ -51,6 +51,18 @@ fn signs_keep_numbers_apart() {
 }
 
 #[test]
+fn numbers_and_cells_stand_where_the_page_shows_them() {
+    assert!(page("<ol><li value=\"5\">five<li>six</ol>").contains("5. five\n6. six"));
+    assert!(page("<ol reversed><li>c<li>b<li>a</ol>").contains("- c\n- b\n- a"));
+    let table = page(
+        "<table><tr><td rowspan=2>Q1<td>North<td>5<tr><td>South<td>7<tr><td colspan=2>Total<td>12<tr><td>Q2<td>All<td>1</table>",
+    );
+    assert!(table.contains("Q1 | North | 5\n | South | 7\nTotal | | 12\nQ2 | All | 1"), "{table}");
+    assert!(page("<p>10<math><msup><mn>2</mn><mn>6</mn></msup></math></p>").contains("2 6"));
+    assert!(page("<p><progress value=30 max=100></progress></p>").contains("30"));
+}
+
+#[test]
 fn a_piece_of_a_page_is_read() {
     let text = "<div class=\"a\"><p>One</p><p>Two <span>three</span></p></div><div><ul><li>x</li></ul></div>";
     assert_eq!(short(text), "One\n\nTwo three\n\n- x");
@@ -112,6 +124,8 @@ fn nothing_takes_long() {
         "<pre>".repeat(many),
         "<code>`".repeat(many),
         "<td>".repeat(many),
+        "<tr><td colspan=999 rowspan=999>".repeat(many / 8),
+        format!("<script>{}", "</script ".repeat(many / 2)),
         "<a href=x>".repeat(many),
         format!("<img alt=\"{}\">", "x ".repeat(many)),
         format!("<img {}>", "a=b ".repeat(many)),

@@ -117,8 +117,10 @@ fn deep_values_are_left_alone() {
 fn files_in_strings_become_their_size() {
     let (file, short_one) = (letters(800, 1), letters(300, 1));
     let text = json!({"image": file, "small": short_one, "api_key": file, "token": file, "jwt": format!("{file}.{file}.{file}"),
+        "hmac": file, "ciphertext": letters(2000, 2), "saml_response": letters(2000, 2), "data": file,
         "hex": "0123456789abcdef".repeat(50), "uri": format!("data:image/png;base64,{short_one}")});
     let expected = json!({"image": "[base64, 600 bytes]", "small": short_one, "api_key": file, "token": file,
+        "hmac": file, "ciphertext": letters(2000, 2), "saml_response": letters(2000, 2), "data": file,
         "jwt": format!("{file}.{file}.{file}"), "hex": "0123456789abcdef".repeat(50),
         "uri": "[image/png, base64, 225 bytes]"});
     let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();

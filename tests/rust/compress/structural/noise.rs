@@ -4,11 +4,13 @@ use super::{letters, short, without};
 
 #[test]
 fn base64_becomes_its_size() {
-    let file = letters(400, 7);
+    let file = format!("iVBORw0KGgo{}", letters(389, 7));
     assert_eq!(short(&format!("Here: {file}== and on")), "Here: [base64, 300 bytes] and on");
     assert_eq!(short(&format!("![a](data:image/png;base64,{file})")), "![a]([image/png, base64, 300 bytes])");
-    let lines: Vec<String> = (0..5).map(|line| letters(76, line + 1)).chain([letters(10, 9)]).collect();
-    assert_eq!(short(&format!("Content:\n{}\n\nEnd", lines.join("\r\n"))), "Content:\n[base64, 292 bytes]\n\nEnd");
+    // What does not begin as a file does is one if it is long.
+    assert_eq!(short(&format!("Here: {} and on", letters(1000, 7))), "Here: [base64, 750 bytes] and on");
+    let lines: Vec<String> = (0..14).map(|line| letters(76, line + 1)).chain([letters(10, 9)]).collect();
+    assert_eq!(short(&format!("Content:\n{}\n\nEnd", lines.join("\r\n"))), "Content:\n[base64, 805 bytes]\n\nEnd");
     assert_eq!(compress(&format!("```\n{file}\n```")), None);
     assert_eq!(without(&format!("Here: {file}"), true, false), format!("Here: {file}"));
 }
@@ -22,6 +24,9 @@ fn what_may_be_a_key_stays() {
         "0123456789abcdef".repeat(20),
         format!("https://example.com/a?sig={run}"),
         format!("api key: {run}"),
+        format!("Authorization: Bearer {}", letters(2000, 7)),
+        format!("psk {}", letters(2000, 7)),
+        format!("Pass this on: {}", letters(440, 7)),
         format!("ssh-rsa AAAAB3NzaC1{run} me"),
         format!(
             "-----BEGIN PRIVATE KEY-----\n{}\n{}\n{}\n{}\n-----END PRIVATE KEY-----",

@@ -61,11 +61,17 @@ fn lines_that_come_again_are_counted() {
     assert_eq!(short(&format!("{line}\n{line}  \n")), format!("{line} [×2]\n"));
     let line = "12:00 payload {one: 1}";
     assert_eq!(short(&format!("{line}\n{line}\n{line}\n")), format!("{line} [×3]\n"));
-    // A short one, a quotation's, a table's, code.
+    let line = "The disk is nearly full.";
+    assert_eq!(short(&format!("{line}\n{line}\n{line}\n")), format!("{line} [×3]\n"));
+    // A short one, a quotation's, a table's, a row of data, an item of a list, code.
     for text in [
         "so it is\nso it is",
         "so he \"said it again\nso he \"said it again",
         "| 1 | two | three |\n| 1 | two | three |",
+        "John Smith,London\nJohn Smith,London",
+        "2024-01-01\tLondon city\t100\n2024-01-01\tLondon city\t100",
+        "- buy milk and bread.\n- buy milk and bread.",
+        "[NaN,\n \"the very same text\",\n \"the very same text\",\n \"the other\"]",
         "    call(one, two, three)\n    call(one, two, three)",
     ] {
         assert_eq!(compress(text), None, "{text}");
