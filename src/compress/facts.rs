@@ -44,7 +44,7 @@ fn words(text: &str) -> impl Iterator<Item = String> {
 }
 
 pub fn facts(text: &str) -> Facts {
-    let mut reader = Reader { facts: Facts::default(), name: String::new(), is_start: true };
+    let mut reader = Reader { facts: Facts::default(), name: String::new(), number: None, is_start: true };
     let mut fence: Option<(&str, usize)> = None;
     let mut at = 0;
     for line in text.split_inclusive('\n') {
@@ -70,10 +70,19 @@ pub fn facts(text: &str) -> Facts {
     reader.facts
 }
 
+/// Units that differ by little in writing and by much in what they say. As they are written: "mW" is not "MW".
+const UNITS: [&str; 45] = [
+    "%", "‰", "°", "C", "F", "K", "ng", "µg", "mcg", "mg", "g", "kg", "t", "lb", "lbs", "oz", "ml", "mL", "cl", "l",
+    "L", "nm", "µm", "mm", "cm", "m", "km", "mi", "ft", "in", "ms", "s", "min", "h", "d", "KB", "MB", "GB", "TB", "mW",
+    "W", "kW", "MW", "kWh", "MWh",
+];
+
 struct Reader {
     facts: Facts,
     /// That is being read.
     name: String,
+    /// The word before, if it was a number.
+    number: Option<String>,
     /// Of a sentence, where a capital says nothing.
     is_start: bool,
 }
@@ -106,8 +115,10 @@ impl Reader {
 
     /// What stands between two spaces.
     fn chunk(&mut self, chunk: &str) {
-        let is_sign =
-            |letter: char| !letter.is_alphanumeric() && !matches!(letter, '_' | '/' | '@' | '#' | '&' | '=' | '-');
+        let is_sign = |letter: char| {
+            !letter.is_alphanumeric()
+                && !matches!(letter, '_' | '/' | '@' | '#' | '&' | '=' | '-' | '−' | '%' | '‰' | '°')
+        };
         let bare = chunk.trim_matches(is_sign);
         let is_mail = || bare.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
         let letters = || bare.bytes().any(|byte| byte.is_ascii_alphanumeric());
@@ -147,21 +158,33 @@ impl Reader {
             if letter.is_alphanumeric() || is_joint {
                 start.get_or_insert(at);
             } else if let Some(start) = start.take() {
-                self.word(chunk.get(start..at).unwrap_or_default());
+                // Below zero, if it is not a range, a date or a name of several parts.
+                let is_below = chunk.get(..start).is_some_and(|before| matches!(before, "-" | "−" | "+-"));
+                self.word(chunk.get(start..at).unwrap_or_default(), is_below);
+            }
+            if matches!(letter, '%' | '‰' | '°') {
+                self.unit(&letter.to_string());
             }
         }
     }
 
-    fn word(&mut self, word: &str) {
+    fn word(&mut self, word: &str, is_below: bool) {
         if word.starts_with(|letter: char| letter.is_ascii_digit()) {
             self.end_name();
             let end = word.find(|letter: char| !letter.is_ascii_digit() && !matches!(letter, '.' | ',' | ':'));
             let number = word.get(..end.unwrap_or(word.len())).unwrap_or_default();
             let digits =
                 number.char_indices().filter(|(at, _)| !is_thousands(number.as_bytes(), *at)).map(|(_, letter)| letter);
-            self.facts.numbers.insert(digits.collect());
+            let sign = if is_below { "-" } else { "" };
+            let read: String = sign.chars().chain(digits).collect();
+            self.facts.numbers.insert(read.clone());
+            self.number = Some(read);
+            // "5mg"
+            self.unit(word.get(number.len()..).unwrap_or_default());
             return;
         }
+        self.unit(word);
+        self.number = None;
         let mut letters = word.chars();
         let is_capital = letters.next().is_some_and(char::is_uppercase);
         let is_mixed = letters.any(|letter| letter.is_uppercase() || letter.is_ascii_digit());
@@ -176,6 +199,15 @@ impl Reader {
             self.end_name();
         }
         self.is_start = false;
+    }
+
+    /// A number is another one with another unit.
+    fn unit(&mut self, word: &str) {
+        if UNITS.contains(&word)
+            && let Some(number) = self.number.take()
+        {
+            self.facts.numbers.insert(format!("{number} {word}"));
+        }
     }
 
     fn end_name(&mut self) {

@@ -17,16 +17,29 @@ const WORDS: &[&str] = &[
     "except",
     "unless",
     "only",
+    "forbidden",
+    "prohibited",
     // German
     "nicht",
     "kein",
     "keine",
     "keinen",
+    "keinem",
     "keiner",
+    "keines",
+    "nichts",
+    "niemand",
+    "niemanden",
+    "niemandem",
+    "nirgends",
+    "weder",
     "nie",
     "niemals",
     "ohne",
+    "außer",
     "nur",
+    "verboten",
+    "untersagt",
     // French
     "ne",
     "pas",
@@ -56,6 +69,18 @@ const WORDS: &[&str] = &[
     "zonder",
     "inte",
     "utan",
+    // Russian, Ukrainian, Polish
+    "не",
+    "нет",
+    "ни",
+    "нельзя",
+    "никогда",
+    "без",
+    "только",
+    "запрещено",
+    "nigdy",
+    "bez",
+    "tylko",
 ];
 /// English ones with "n't" behind them.
 const SHORTENED: &[&str] = &[
@@ -65,9 +90,13 @@ const SHORTENED: &[&str] = &[
 /// Characters that are words of their own.
 const CHARACTERS: [char; 8] = ['不', '没', '無', '无', '勿', '未', '非', 'ぬ'];
 
+/// Endings and words where no blanks part them.
+const ENDINGS: [&str; 5] = ["ない", "ません", "なかった", "禁止", "않"];
+
 /// How many of them a text has.
 pub fn negations(text: &str) -> usize {
-    let characters = text.chars().filter(|character| CHARACTERS.contains(character)).count();
+    let characters = text.chars().filter(|character| CHARACTERS.contains(character)).count()
+        + ENDINGS.iter().map(|ending| text.matches(ending).count()).sum::<usize>();
     let (mut words, mut before) = (0, String::new());
     for word in text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()) {
         let word = word.to_lowercase();

@@ -159,7 +159,8 @@ impl Messages {
         let history_end = users.iter().rev().nth(turns.saturating_sub(1)).copied().unwrap_or(0);
         let mut places = Vec::new();
         for (message, value) in self.read.iter().enumerate() {
-            let is_result = value.get("type").and_then(Value::as_str) == Some("function_call_output");
+            let kind = value.get("type").and_then(Value::as_str);
+            let is_result = matches!(kind, Some("function_call_output" | "custom_tool_call_output"));
             let part = match role(value) {
                 Some("system" | "developer") => Some(Part::System),
                 Some("tool" | "function") => Some(Part::Tools),
@@ -187,7 +188,7 @@ impl Messages {
                 Some(Part::LastUser) if !documents.is_empty() => {}
                 Some(Part::LastUser) => {
                     let Some((path, text)) = texts.into_iter().last() else { continue };
-                    let end = question_at(text);
+                    let end = text.get(..question_at(text)).unwrap_or_default().trim_end().len();
                     if end > 0 {
                         places.push(Place { message, path, range: 0..end, part: Part::LastUser, voice });
                     }
@@ -208,10 +209,14 @@ impl Messages {
         places
     }
 
+    /// The last message of the user.
+    pub fn asked(&self) -> Option<usize> {
+        self.read.iter().rposition(|message| role(message) == Some("user"))
+    }
+
     /// What the prompt asks: the last message of the user, without its documents.
     pub fn question(&self) -> String {
-        let last = self.read.iter().rev().find(|message| role(message) == Some("user"));
-        let Some(last) = last else { return String::new() };
+        let Some(last) = self.asked().and_then(|at| self.read.get(at)) else { return String::new() };
         let texts = texts(last, "content");
         let documents = documents(&texts, true);
         let mut question = String::new();
@@ -310,7 +315,11 @@ fn texts<'a>(message: &'a Value, field: &'static str) -> Vec<(Path, &'a str)> {
             let text = |(at, piece): (usize, &'a Value)| {
                 let kind = piece.get("type")?.as_str()?;
                 let is_text = matches!(kind, "text" | "input_text" | "output_text");
-                Some((Path::Piece(field, at), piece.get("text")?.as_str().filter(|_| is_text)?))
+                // They say where in the text something stands.
+                let has_annotations =
+                    piece.get("annotations").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
+                let text = piece.get("text")?.as_str().filter(|_| is_text && !has_annotations)?;
+                Some((Path::Piece(field, at), text))
             };
             pieces.iter().enumerate().filter_map(text).collect()
         }

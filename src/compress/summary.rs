@@ -48,6 +48,8 @@ pub struct Limits {
     pub keep: f64,
     /// Share of the facts that may be lost, 0 to 1.
     pub lost: f64,
+    /// None of the negations may be lost: they are rules.
+    pub all_negations: bool,
 }
 
 /// The shortened text of an answer, if it is one to be used.
@@ -68,6 +70,11 @@ pub fn read(original: &str, answer: &str, finish: Option<&str>, limits: Limits, 
     if text.len() >= original.len() {
         return Err("the summary is not shorter".to_owned());
     }
+    // What changes the text has to be worth it.
+    #[expect(clippy::cast_precision_loss)]
+    if text.len() as f64 > (1.0 + limits.keep) / 2.0 * original.len() as f64 {
+        return Err("the summary is hardly shorter".to_owned());
+    }
     #[expect(clippy::cast_precision_loss)]
     if (text.len() as f64) < LEAST * limits.keep * original.len() as f64 {
         return Err("the summary is much shorter than it was to be".to_owned());
@@ -81,7 +88,8 @@ pub fn read(original: &str, answer: &str, finish: Option<&str>, limits: Limits, 
         return Err(format!("the summary lost {lost} of {all} facts"));
     }
     let (before, after) = (negations(original), negations(text));
-    if after * 2 < before {
+    let least = if limits.all_negations { before } else { before.div_ceil(2) };
+    if after < least {
         return Err(format!("the summary has {after} of {before} negations"));
     }
     Ok(text.to_owned())

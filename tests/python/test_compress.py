@@ -134,6 +134,7 @@ def test_of_the_last_message_the_question_stays(face: Face, upstream: Upstream) 
     (text,) = (message["content"] for message in sent(upstream))
     assert text.endswith(question)
     assert len(text) < len(LONG) * 0.6
+    assert f"dog beside the \n\n{question}" in text or text.split("\n\n")[-1] == question
     face.chat(client, messages=[user(f"<documents>{LONG}</documents>{LONG}{question}")])
     (text,) = (message["content"] for message in sent(upstream))
     assert text == f"<documents>{LONG[: len(LONG) // 2]}</documents>{LONG}{question}"
@@ -229,6 +230,58 @@ def test_extractive_keeps_what_answers_the_question(face: Face, upstream: Upstre
     assert "[…]" in got[3]["content"]
     tokens = [farthing.count_tokens(one, model="gpt-4o").tokens for one in (text, got[3]["content"])]
     assert tokens[1] <= 0.2 * tokens[0]
+
+
+@pytest.mark.parametrize("method", ["extractive", "function"])
+def test_what_was_made_for_one_question_is_not_used_for_another(face: Face, upstream: Upstream, method: str) -> None:
+    facts = [f"The {animal} of the house lives in room {number}." for number, animal in enumerate(ANIMALS)]
+    document = "\n\n".join(
+        fact + " It is fed at noon, and sleeps for most of the day, as do all of the others." for fact in facts
+    )
+
+    def fitting(request: farthing.CompressRequest) -> str:
+        words = request.question.replace("?", "").split()
+        return " ".join(fact for fact in facts if any(word in fact.split() for word in words if word in ANIMALS))
+
+    made = policy(methods=[fitting if method == "function" else method], parts=["documents"], keep=0.2)
+    client = face.client(upstream, policy=made)
+    begin = [user(f"<document>{document}</document>"), assistant("I have read it.")]
+    for at in (3, 17, 3):
+        question = user(f"In which room does the {ANIMALS[at]} live?")
+        face.chat(client, messages=[*begin, question])
+        first = sent(upstream)[0]
+        assert facts[at] in first["content"] and len(first["content"]) < len(document) / 2
+        # Of one conversation it stays.
+        face.chat(client, messages=[*begin, question, assistant("There."), user("And when is the walrus fed?")])
+        assert sent(upstream)[0] == first
+
+
+ANIMALS = [
+    "ant",
+    "bear",
+    "cat",
+    "dog",
+    "eel",
+    "fox",
+    "goat",
+    "hen",
+    "ibex",
+    "jackal",
+    "koala",
+    "lion",
+    "mole",
+    "newt",
+    "owl",
+    "pig",
+    "quail",
+    "rat",
+    "seal",
+    "toad",
+    "urchin",
+    "vole",
+    "wolf",
+    "yak",
+]
 
 
 def test_words_to_be_heeded_or_imitated_are_not_put_otherwise(face: Face, upstream: Upstream) -> None:
@@ -587,6 +640,7 @@ def test_a_system_prompt_is_summarised_once(face: Face, upstream: Upstream) -> N
         ("OK.", "much shorter"),
         ("I am sorry, but I cannot help you with anything of this kind. " * 4, "something else"),
         (FACTS + FACTS, "not shorter"),
+        (FACTS[140:], "hardly shorter"),
         ("", "empty"),
     ],
 )
@@ -609,6 +663,14 @@ def test_a_summary_that_turns_a_rule_into_its_opposite_is_not_used(face: Face, u
     answer = face.chat(client, messages=[system(rules), user("a")])
     assert sent(upstream)[0] == system(rules)
     assert "negations" in notes(answer)
+
+
+def test_rules_keep_all_of_their_negations(face: Face, upstream: Upstream) -> None:
+    rules = "Do not open it. Never call before noon. Send nothing without a stamp. "
+    Writer(upstream, lambda text: f"{LONG[:300]} Do not open it. Never call before noon. Send it with a stamp.")
+    client = face.client(upstream, policy=summary())
+    answer = face.chat(client, messages=[system(LONG + rules), user("a")])
+    assert sent(upstream)[0] == system(LONG + rules) and "negations" in notes(answer)
 
 
 def test_a_writer_that_takes_no_limits(face: Face, upstream: Upstream) -> None:
@@ -745,7 +807,9 @@ def test_a_conversation_is_not_made_too_short_to_be_cached(face: Face, upstream:
 
 
 def test_what_a_message_points_at_stays(face: Face, upstream: Upstream) -> None:
-    clause = "The delivery clause: whoever is late by more than three days pays a tenth of the price for each of them. " * 2
+    clause = (
+        "The delivery clause: whoever is late by more than three days pays a tenth of the price for each of them. " * 2
+    )
     clause = clause.strip()
     filler = "".join(f"Line {number} of the letter has nothing to do with it.\n" for number in range(40))
 

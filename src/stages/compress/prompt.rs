@@ -1,6 +1,6 @@
 //! One call's prompt on its way to being shorter: each message as it came, as it was sent before, or shortened now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -68,7 +68,9 @@ impl Prompt {
         let places = messages.places(&tools.settings.parts, tools.settings.turns);
         let offered = request.raw("tools").unwrap_or_default();
         let hashes = chain(&[job.scope, offered].concat(), messages.raw());
-        let earlier: Vec<Option<Form>> = hashes.iter().map(|hash| tools.sent.find(hash)).collect();
+        let asked = messages.asked().and_then(|at| hashes.get(at)).copied();
+        let conversation: HashSet<Hash> = hashes.iter().copied().collect();
+        let earlier: Vec<Option<Form>> = hashes.iter().map(|hash| tools.sent.find(hash, &conversation)).collect();
         let known = earlier.iter().take_while(|form| form.as_ref().is_some_and(Form::is_fresh)).count();
         let offered = job.count(&String::from_utf8_lossy(offered));
         let sent = |form: &Form| form.tokens.saturating_sub(form.saved);
@@ -101,7 +103,8 @@ impl Prompt {
                     }
                     let value = messages.values().get(at).unwrap_or(&Value::Null);
                     let tokens = earlier.map_or_else(|| message_tokens(job.model, value), |form| form.tokens);
-                    let (form, made) = shorten(tools, job, messages, own, &seen.paragraphs, tokens).await;
+                    let (mut form, made) = shorten(tools, job, messages, own, &seen.paragraphs, tokens).await;
+                    form.asked = asked.filter(|_| made.iter().any(|step| step.method.asks()));
                     steps.extend(made);
                     Entry { hash, form, is_new: true, stays: true }
                 }
@@ -208,9 +211,10 @@ impl Prompt {
         let wanted: Vec<usize> = self.whole.extract_if(|id, _| is_wanted(id)).flat_map(|(_, at)| at).collect();
         for at in &wanted {
             if let Some(entry) = self.entries.get_mut(*at) {
-                entry.form = Form { restored: true, ..Form::whole(entry.form.tokens) };
+                entry.form = Form { restored: true, asked: entry.form.asked, ..Form::whole(entry.form.tokens) };
             }
         }
+        self.steps.retain(|step| !wanted.contains(&step.message));
         // It was written before.
         let _ = self.write(request, messages);
         wanted.len()

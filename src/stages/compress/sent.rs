@@ -1,6 +1,7 @@
 //! What was sent of each conversation: a message keeps the form in which it was sent first, or the provider would not find
 //! it in its cache any more.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,9 @@ const CAPACITY: u64 = 100_000;
 const MEMORY: Duration = Duration::from_secs(3600);
 /// As long as providers keep what is not used again (OpenAI: five to ten minutes).
 const PROVIDER_KEEPS: Duration = Duration::from_secs(600);
+
+/// Forms of one message, for different questions.
+const MOST_FORMS: usize = 8;
 
 pub type Hash = [u8; 16];
 
@@ -30,6 +34,9 @@ pub struct Form {
     pub recoverable: bool,
     /// The model has asked for all of it.
     pub restored: bool,
+    /// What it was made for: the messages up to the question, by their hash. In another conversation something else may be
+    /// asked of the same message. None = it would be the same for any question.
+    pub asked: Option<Hash>,
     /// It points at what an earlier message says, which has to stay as it is.
     pub refers: bool,
     /// Another time nothing else would come of it.
@@ -42,7 +49,17 @@ impl Form {
     /// As the caller sent it.
     pub fn whole(tokens: u64) -> Self {
         let (message, saved) = (None, 0);
-        Self { message, tokens, saved, recoverable: false, restored: false, refers: false, tried: false, sent: None }
+        Self {
+            message,
+            tokens,
+            saved,
+            recoverable: false,
+            restored: false,
+            asked: None,
+            refers: false,
+            tried: false,
+            sent: None,
+        }
     }
 
     /// Whether the provider may still have it in its cache.
@@ -57,7 +74,7 @@ impl Form {
 }
 
 /// See the module.
-pub struct Sent(Cache<Hash, Form>);
+pub struct Sent(Cache<Hash, Arc<[Form]>>);
 
 impl Default for Sent {
     fn default() -> Self {
@@ -66,24 +83,34 @@ impl Default for Sent {
 }
 
 impl Sent {
-    pub fn find(&self, hash: &Hash) -> Option<Form> {
-        self.0.get(hash)
+    /// The form of a message in a conversation that has these messages.
+    pub fn find(&self, hash: &Hash, conversation: &HashSet<Hash>) -> Option<Form> {
+        let forms = self.0.get(hash)?;
+        let own = forms.iter().find(|form| form.asked.is_some_and(|asked| conversation.contains(&asked)));
+        own.or_else(|| forms.iter().find(|form| form.asked.is_none())).cloned()
     }
 
     /// The form in which a message goes out: this one, or another that went out meanwhile.
     pub fn first(&self, hash: Hash, form: Form) -> Form {
-        match self.0.get(&hash).filter(|other| other.message.is_some()) {
-            Some(other) => other,
-            None => {
-                self.0.insert(hash, form.clone());
-                form
-            }
-        }
+        let is_same = |other: &&Form| other.asked == form.asked && other.message.is_some();
+        let known = self.0.get(&hash).and_then(|forms| forms.iter().find(is_same).cloned());
+        known.unwrap_or_else(|| {
+            self.put(hash, form.clone());
+            form
+        })
     }
 
     /// It was answered.
     pub fn confirm(&self, hash: Hash, form: Form) {
-        self.0.insert(hash, Form { sent: Some(Instant::now()), ..form });
+        self.put(hash, Form { sent: Some(Instant::now()), ..form });
+    }
+
+    /// In the place of the one for the same question, and the first to be found.
+    fn put(&self, hash: Hash, form: Form) {
+        let others = self.0.get(&hash);
+        let others = others.iter().flat_map(|forms| forms.iter()).filter(|other| other.asked != form.asked);
+        let all: Vec<Form> = std::iter::once(form.clone()).chain(others.cloned()).take(MOST_FORMS).collect();
+        self.0.insert(hash, all.into());
     }
 }
 

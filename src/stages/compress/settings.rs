@@ -18,6 +18,11 @@ pub enum Method {
 }
 
 impl Method {
+    /// Whether what it makes of a text may be for one question.
+    pub fn asks(self) -> bool {
+        matches!(self, Self::Extractive | Self::Hook(_))
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Structural => "structural",

@@ -165,7 +165,7 @@ impl Shortener {
                     extract.map(|extract| extract.text).ok_or(Not::Final)
                 }
                 Method::Summarise => match &settings.summarise {
-                    Some(how) => self.by_model(job, settings, prices, how, &made.text, job.count(&made.text)).await,
+                    Some(how) => self.by_model(job, settings, prices, how, place, &made.text).await,
                     None => Err(Not::Final),
                 },
                 Method::Hook(number) => self.by_function(job, *number, place, &made.text).await,
@@ -202,9 +202,10 @@ impl Shortener {
         settings: &Settings,
         prices: &PriceTable,
         how: &Summarise,
+        place: &Place,
         text: &str,
-        before: u64,
     ) -> Result<String, Not> {
+        let before = job.count(text);
         if job.rest.is_some() {
             return Err(Not::Now);
         }
@@ -214,7 +215,7 @@ impl Shortener {
         };
         let wished = Summary { before, after: share(before, how.keep), uses: how.uses };
         let writer = prices.rates(&helper.target.url, &[helper.model(), helper.name()], now());
-        let key = key(job.tenant, &how.model, text);
+        let key = key(job.tenant, &format!("{} {:?}", how.model, place.voice), text);
         // Who comes while somebody asks about the same text waits for that answer.
         let asking = self.asking.get_with(key, Arc::default);
         let Some(left) = job.left() else { return not_now(job.cx, &late(settings)) };
@@ -256,7 +257,8 @@ impl Shortener {
             None => Err("the summary is no answer".to_owned()),
             Some(choice) if choice.refusal.is_some() => Err("the summary was refused".to_owned()),
             Some(choice) => {
-                let limits = summary::Limits { keep: how.keep, lost: how.max_lost };
+                let all_negations = place.voice == Voice::System;
+                let limits = summary::Limits { keep: how.keep, lost: how.max_lost, all_negations };
                 summary::read(text, &choice.text, choice.finish.as_deref(), limits, &mark)
             }
         };

@@ -13,11 +13,11 @@ fn numbers_names_links_and_code_are_facts() {
          https://example.com/a?b=1, or write to ann@example.org. Use `let x = 1` or call get_user() at 10:30.\n\
          ```\nfn main() {}\n```\n",
     );
-    assert_eq!(list(&facts.numbers), ["10:30", "1250", "3.5"]);
+    assert_eq!(list(&facts.numbers), ["10:30", "1250", "3.5", "3.5 t"]);
     assert_eq!(list(&facts.names), ["monday", "mr o neill", "nasa", "port said"]);
     assert_eq!(list(&facts.links), ["ann@example.org", "https://example.com/a?b=1"]);
     assert_eq!(list(&facts.code), ["fn main() {}", "get_user", "let x = 1"]);
-    assert_eq!(facts.count(), 12);
+    assert_eq!(facts.count(), 13);
 }
 
 #[test]
@@ -42,6 +42,19 @@ fn only_what_is_missing_is_lost() {
     assert_eq!(list(&facts.names), ["anna lindqvist", "may"]);
     assert_eq!(list(&facts.links), ["www.example.com"]);
     assert_eq!(list(&facts.code), ["run_all"]);
+}
+
+#[test]
+fn a_sign_and_a_unit_are_part_of_a_number() {
+    let original = "At -18 °C, take 5 mg, or 20% of 2kg; from 3-4 on 2026-11-27.";
+    assert_eq!(lost(original, "2026-11-27, 3-4: 2 kg, 20 %, 5mg, -18°C").count(), 0);
+    for (other, wanted) in [
+        ("At 18 °C, take 5 mg, or 20% of 2kg; from 3-4 on 2026-11-27.", ["-18", "-18 °"].as_slice()),
+        ("At -18 °C, take 5 g, or 20% of 2kg; from 3-4 on 2026-11-27.", &["5 mg"]),
+        ("At -18 °C, take 5 mg, or 20 of 2lb; from 3-4 on 2026-11-27.", &["2 kg", "20 %"]),
+    ] {
+        assert_eq!(list(&lost(original, other).numbers), wanted, "{other}");
+    }
 }
 
 #[test]
