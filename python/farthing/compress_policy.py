@@ -108,7 +108,8 @@ class Compress(_Portable):
             and the assistant before the last turns), "tools" (results of tools), "documents" (what stands in
             `<document>` and the like, and all but the last text of a message of several), "last_user" (the last message
             of the user: of it the documents, or where none is marked, all but its last paragraph).
-        methods: how, in this order: "structural" (nothing is left out), "extractive" (the sentences that answer the
+        methods: how, in this order: "structural" (written shorter; of a tool's results also pages as their text, files
+            in base64 as their size, frames of libraries as their number), "extractive" (the sentences that answer the
             last question; never of a system message), "summarise", or a function `(CompressRequest) -> str | None`,
             sync or async. What one leaves, the next one gets. () changes nothing, and only counts what another order
             of the prompt would gain.
@@ -119,7 +120,7 @@ class Compress(_Portable):
             models read them worse.
         recoverable: what was left out of a tool's result can be asked for: the model is offered one more tool, whose
             calls farthing answers. Such an answer is read to its end before the application gets it.
-        timeout: seconds that a function or a model may take for one text.
+        timeout: seconds that functions and models may take for all texts of a call.
 
     Raises:
         PolicyError: a wrong type, a value out of range, an unknown name, "summarise" without a model.

@@ -292,6 +292,8 @@ impl Messages {
     }
 }
 
+/// Bytes of a tag whose attributes are looked at.
+const LONGEST_TAG: usize = 1_000;
 /// Bytes of a last message from which on it is not all question.
 const LONG: usize = 2000;
 
@@ -363,7 +365,7 @@ fn elements(text: &str) -> Vec<std::ops::Range<usize>> {
             }
             (true, _) => {}
             (false, _) => {
-                let Some(end) = rest.find('>') else { break };
+                let Some(end) = tag_end(rest) else { break };
                 let from = text.len() - rest.len() + end + 1;
                 open = Some((name, from));
                 at = from;
@@ -371,6 +373,22 @@ fn elements(text: &str) -> Vec<std::ops::Range<usize>> {
         }
     }
     found
+}
+
+/// Where a tag ends; a ">" between quotation marks, which are closed soon, does not end it.
+fn tag_end(tag: &str) -> Option<usize> {
+    let near = tag.get(..tag.floor_char_boundary(LONGEST_TAG)).unwrap_or(tag);
+    let mut quote = None;
+    let end = near.char_indices().find_map(|(at, letter)| {
+        match quote {
+            None if letter == '>' => return Some(at),
+            None if matches!(letter, '"' | '\'') => quote = Some(letter),
+            Some(mark) if mark == letter => quote = None,
+            _ => {}
+        }
+        None
+    });
+    end.or_else(|| tag.find('>'))
 }
 
 /// Where the last paragraph of a text begins.

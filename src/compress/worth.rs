@@ -66,15 +66,15 @@ impl Summary {
     }
 }
 
-/// Whether tokens that are not sent are worth a tool of so many at the beginning of the prompt: what the provider has in its
-/// cache begins there, and is another one from then on. `prefix`: tokens of that.
-pub fn tool_pays(saved: u64, prefix: u64, tool: u64, rates: Option<&Rates>) -> bool {
+/// Whether tokens that are not sent, those of the tool taken off, are worth another beginning of the prompt: what the provider
+/// has in its cache begins with the tools. `prefix`: tokens of that.
+pub fn tool_pays(saved: u64, prefix: u64, rates: Option<&Rates>) -> bool {
     let lost = match (rates.and_then(|rates| rates.input), discounted(rates)) {
         (Some(input), Some(cached)) if input > 0 => {
             let again = written(rates, true).unwrap_or(input);
-            u128::from(prefix) * u128::from(again.saturating_sub(cached)) / u128::from(input) + u128::from(tool)
+            u128::from(prefix) * u128::from(again.saturating_sub(cached)) / u128::from(input)
         }
-        _ => u128::from(tool),
+        _ => 0,
     };
     u128::from(saved) > lost
 }

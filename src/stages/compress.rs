@@ -188,7 +188,9 @@ impl CompressStage {
         before: Money,
         response: Response,
     ) -> Response {
+        let spent = move |cx: &Context| overhead(cx) - before;
         if !response.is_success() {
+            note(&self.account, cx, &reader.asked, Money::ZERO, spent(cx));
             return response;
         }
         prompt.remember(&self.sent);
@@ -209,8 +211,9 @@ impl CompressStage {
         let sent = prompt.saved();
         let (cx, account, prices) = (cx.clone(), Arc::clone(&self.account), Arc::clone(&self.prices));
         at_end(response, move |whole| {
+            let spent = spent(&cx);
             if whole.is_none() {
-                return;
+                return note(&account, &cx, &reader.asked, Money::ZERO, spent);
             }
             let rates = reader.answered(&cx, &prices);
             // A part of a pack says nothing of where in the prompt the provider's cache ended.
@@ -222,9 +225,6 @@ impl CompressStage {
             let writes = usage.is_some_and(|usage| usage.cache_write > 0);
             let saved = worth::saved(less.new, less.cached, writes, rates.as_ref());
             let saved = saved.map(|saved| saved - worth::undiscounted(less.lost, rates.as_ref()));
-            let overhead =
-                cx.receipt.read(|facts| facts.decisions.as_ref().map(|all| all.overhead)).unwrap_or_default();
-            let overhead = overhead - before;
             if less.tokens() > 0 {
                 cx.receipt.update(|facts| {
                     if let Some(compressed) = &mut facts.decisions().compress {
@@ -239,15 +239,23 @@ impl CompressStage {
                     Purpose::Draft(draft) => draft.hold(saving),
                     _ => cx.books.record_saving(&saving),
                 }
-            } else if overhead == Money::ZERO {
-                return;
             }
-            if let Some(saved) = saved
-                && account.note(&reader.asked, saved, overhead)
-            {
-                cx.books.client().record_fault("compress does not pay");
+            if let Some(saved) = saved {
+                note(&account, &cx, &reader.asked, saved, spent);
             }
         })
+    }
+}
+
+/// What farthing has spent on the call so far.
+fn overhead(cx: &Context) -> Money {
+    cx.receipt.read(|facts| facts.decisions.as_ref().map(|all| all.overhead)).unwrap_or_default()
+}
+
+/// Writes down what a call has come to, if it has come to anything.
+fn note(account: &Account, cx: &Context, asked: &Arc<str>, saved: Money, spent: Money) {
+    if (saved, spent) != (Money::ZERO, Money::ZERO) && account.note(asked, saved, spent) {
+        cx.books.client().record_fault("compress does not pay");
     }
 }
 
@@ -289,7 +297,7 @@ impl Stage for CompressStage {
         // What a server keeps, the next call may continue without a word of it.
         let is_kept = request.endpoint == Endpoint::Responses && request.raw("store") != Some(b"false");
         let is_offered = matches!(cx.purpose, Purpose::Answer) && !is_kept && recover::offered(&request).is_some();
-        let keeps_results = self.settings.recoverable && !is_offered;
+        let exact_results = self.settings.recoverable && !is_offered;
         let job = Job {
             cx,
             next: &next,
@@ -301,16 +309,16 @@ impl Stage for CompressStage {
             tenant: &scope("", key),
             deadline: Instant::now() + read.map_or(self.settings.timeout, |read| read.min(self.settings.timeout)),
             rest: rest.map(|(rest, _)| rest),
-            keeps_results,
+            exact_results,
         };
-        let before = cx.receipt.read(|facts| facts.decisions.as_ref().map(|all| all.overhead)).unwrap_or_default();
+        let before = overhead(cx);
         let reordered = self.reordered(&job, &messages);
         let tools =
             Tools { settings: &self.settings, prices: &self.prices, shortener: &self.shortener, sent: &self.sent };
         let Some(mut prompt) = Prompt::make(&tools, &job, &request, &messages).await else {
             return next.run(cx, request).await;
         };
-        let recovered = match self.settings.recoverable && !keeps_results && prompt.offers_tool() {
+        let recovered = match self.settings.recoverable && !exact_results && prompt.offers_tool() {
             true => self.recoverably(cx, &messages, &request, &mut prompt, &next).await?,
             false => None,
         };

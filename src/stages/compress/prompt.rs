@@ -86,7 +86,7 @@ impl Prompt {
             let is_kept = at < pointed_at || job.rest == Some(Rest::New) || (at < known && is_discounted);
             let mut entry = match earlier {
                 // What cannot be asked for now is sent whole, and the next time as before.
-                Some(form) if form.recoverable && job.keeps_results => {
+                Some(form) if form.recoverable && job.exact_results => {
                     Entry { hash, form: Form::whole(form.tokens), is_new: false, stays: false }
                 }
                 Some(form) if is_kept || form.is_settled(!own.is_empty()) => {
@@ -130,9 +130,9 @@ impl Prompt {
         let prefix = if is_discounted { prefix } else { 0 };
         if prompt.is_recoverable()
             && !knows_tool
-            && !worth::tool_pays(prompt.saved().billed(None).new, prefix, 0, job.rates)
+            && !worth::tool_pays(prompt.saved().billed(None).new, prefix, job.rates)
         {
-            let without = Job { keeps_results: true, ..*job };
+            let without = Job { exact_results: true, ..*job };
             let all: Vec<usize> = prompt.whole.drain().flat_map(|(_, at)| at).collect();
             prompt.reset(&all);
             for at in all {

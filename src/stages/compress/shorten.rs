@@ -28,7 +28,7 @@ use crate::stages::resting::Resting;
 use crate::stages::{aside, function};
 use crate::tokens::Vocabulary;
 
-/// Bytes of summaries, and of what functions returned, that are kept.
+/// Bytes of summaries that are kept.
 const KEPT: u64 = 64 << 20;
 
 /// How long a model or a function that failed several times in a row is not asked.
@@ -59,8 +59,8 @@ pub struct Job<'a> {
     pub vocabulary: Vocabulary,
     /// Prices of the model that reads the text.
     pub rates: Option<&'a Rates>,
-    /// What is left out of a tool's result cannot be asked for, though it should be.
-    pub keeps_results: bool,
+    /// Nothing may be left out of tools' results: it could not be asked for, though it is to be.
+    pub exact_results: bool,
     /// Until when functions and models may be asked.
     pub deadline: Instant,
     /// What does not pay, and is left alone for a while.
@@ -151,10 +151,10 @@ impl Shortener {
         for method in &settings.methods {
             let shorter = match method {
                 Method::Structural => {
-                    let options = options(place.voice, is_result && job.keeps_results, settings.tables);
+                    let options = options(place.voice, is_result && job.exact_results, settings.tables);
                     heavy(made.text.len(), || structural::compress_with(&made.text, options)).ok_or(Not::Final)
                 }
-                _ if is_result && job.keeps_results => Err(Not::Now),
+                _ if is_result && job.exact_results => Err(Not::Now),
                 // What tells a model how to go about it is no passage among others.
                 Method::Extractive if place.voice == Voice::System => Err(Not::Final),
                 Method::Extractive => {

@@ -49,6 +49,21 @@ fn documents_are_the_innermost_elements() {
 }
 
 #[test]
+fn what_a_text_says_of_itself_is_no_document() {
+    let of = |text: &str| texts(&chat(json!([user(text), user("q")])).1, &[Part::Documents], 1);
+    assert_eq!(of("<document title='a>b'>one</document>"), [(0, "one".to_owned())]);
+    assert_eq!(of("<document title=Bob's>one</document>"), [(0, "one".to_owned())]);
+    // Something quadratic would take hours.
+    of(&"<document '".repeat(100_000));
+    let cited = json!({"role": "assistant", "content": [{"type": "output_text", "text": "It is so [1].", "annotations": [{"start_index": 9}]}]});
+    let (_, messages) = chat(json!([cited, user("a"), user("b")]));
+    assert_eq!(texts(&messages, &[Part::History], 1), [(1, "a".to_owned())]);
+    let result = json!({"type": "custom_tool_call_output", "call_id": "c", "output": "found"});
+    let request = request(Endpoint::Responses, &json!({"input": [result, user("q")]}));
+    assert_eq!(texts(&Messages::read(&request).unwrap(), &[Part::Tools], 1), [(0, "found".to_owned())]);
+}
+
+#[test]
 fn a_text_is_in_one_place_only() {
     let marked = format!("<document>{}</document>", "word ".repeat(9));
     let all = [Part::System, Part::History, Part::Tools, Part::Documents, Part::LastUser];

@@ -63,11 +63,11 @@ fn what_is_saved_has_the_price_that_it_would_have_had() {
 #[test]
 fn a_tool_at_the_beginning_costs_what_the_provider_has_in_its_cache() {
     let tenth = rates(10, 20, Some(1));
-    assert!(tool_pays(1000, 0, 90, Some(&tenth)));
-    assert!(!tool_pays(1000, 2000, 90, Some(&tenth)));
-    assert!(tool_pays(1000, 2000, 90, Some(&rates(10, 20, None))));
-    assert!(!tool_pays(50, 0, 90, None));
+    assert!(tool_pays(910, 0, Some(&tenth)));
+    assert!(!tool_pays(910, 2000, Some(&tenth)));
+    assert!(tool_pays(910, 2000, Some(&rates(10, 20, None))));
+    assert!(!tool_pays(0, 0, None));
     // What it would find no more has to be written again.
     let writes = Rates { cache_write: Some(20), ..tenth };
-    assert!(tool_pays(2500, 2000, 0, Some(&tenth)) && !tool_pays(2500, 2000, 0, Some(&writes)));
+    assert!(tool_pays(2500, 2000, Some(&tenth)) && !tool_pays(2500, 2000, Some(&writes)));
 }
