@@ -276,7 +276,7 @@ def _sayable(text: str) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bytes | bytearray):
         # It may be all of a prompt's text, which is nobody's business.
-        return f"{type(value).__name__} ({len(value):,})"
+        return f"{type(value).__module__}.{type(value).__qualname__} of {len(value):,} bytes"
     try:
         text = repr(value)
     except Exception:
