@@ -116,8 +116,8 @@ class Compress(_Portable):
         keep: share of a text's tokens that "extractive" leaves, more than 0 and less than 1.
         keep_turns: messages of the user's at the end, >= 1, from which on nothing is "history".
         summarise: see `Summarise`; needed for "summarise".
-        tables: "structural" writes lists of equal JSON objects as tables, `{"columns": [...], "rows": [...]}`; small
-            models read them worse.
+        tables: "structural" writes lists of equal JSON objects as tables, `{"columns": [...], "rows": [...]}`: fewer
+            tokens, and small models read them worse (docs/stages/compress.md has figures).
         recoverable: what was left out of a tool's result can be asked for: the model is offered one more tool, whose
             calls farthing answers. Such an answer is read to its end before the application gets it.
         timeout: seconds that functions and models may take for all texts of a call.
@@ -133,7 +133,7 @@ class Compress(_Portable):
     keep: float = field(default=0.5, metadata=check(_share))
     keep_turns: int = field(default=2, metadata=check(_whole(1, 2)))
     summarise: Summarise | None = field(default=None, metadata=check(or_none(lambda v, key: part(Summarise, v, key))))
-    tables: bool = field(default=True, metadata=check(checks.flag))
+    tables: bool = field(default=False, metadata=check(checks.flag))
     recoverable: bool = field(default=False, metadata=check(checks.flag))
     timeout: float = field(default=30.0, metadata=check(checks.seconds))
 

@@ -191,7 +191,7 @@ def test_responses(face: Face, upstream: Upstream) -> None:
 
 
 def test_structural_is_the_same_in_fewer_tokens(face: Face, upstream: Upstream) -> None:
-    client = face.client(upstream, policy=policy(parts=["tools"]))
+    client = face.client(upstream, policy=policy(parts=["tools"], tables=True))
     page = f"<html><head><title>Fares</title><script>x()</script></head><body><p>{LONG}</p></body></html>"
     log = "\n".join(["boot   "] + ["retrying in 15 s"] * 60 + [LONG.replace("fox", "cat")])
     code = "```python\n" + "def f(x):\n    return  x\n" * 40 + "```"
@@ -212,8 +212,8 @@ def test_structural_is_the_same_in_fewer_tokens(face: Face, upstream: Upstream) 
     assert made is not None and {step.method for step in made.steps} == {"structural"}
 
 
-def test_tables_can_be_turned_off(face: Face, upstream: Upstream) -> None:
-    client = face.client(upstream, policy=policy(parts=["tools"], tables=False))
+def test_lists_stay_lists_where_the_policy_does_not_say_so(face: Face, upstream: Upstream) -> None:
+    client = face.client(upstream, policy=policy(parts=["tools"]))
     face.chat(client, messages=[user("a"), *tool(RESULT)])
     assert sent(upstream)[2]["content"] == json.dumps(json.loads(RESULT), separators=(",", ":"))
 
