@@ -23,10 +23,10 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
+
+from upstream import Upstream, completion
 
 import farthing
 from farthing import Compress, CompressRequest, ModelPrice, Policy, count_tokens
@@ -39,38 +39,14 @@ MARK = " […] "
 _numbers = itertools.count()
 
 
-class Loopback:
+class Loopback(Upstream):
     """Bills prompts as a provider does that keeps their beginnings."""
 
     def __init__(self) -> None:
         self.sent: list[list[dict[str, Any]]] = []
         self.prompt = self.cached = 0
         self._known: set[int] = set()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                data = json.dumps(outer.answer(body)).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__()
 
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         messages, model = body["messages"], body["model"]
@@ -86,21 +62,8 @@ class Loopback:
         prompt = sum(sizes) + 3
         self.prompt += prompt
         self.cached += cached
-        usage = {
-            "prompt_tokens": prompt,
-            "completion_tokens": 1,
-            "total_tokens": prompt + 1,
-            "prompt_tokens_details": {"cached_tokens": cached},
-        }
-        choice = {"index": 0, "message": {"role": "assistant", "content": "."}, "finish_reason": "stop"}
-        return {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": model,
-            "choices": [choice],
-            "usage": usage,
-        }
+        usage = {"prompt_tokens": prompt, "prompt_tokens_details": {"cached_tokens": cached}}
+        return completion(model, ".", usage)
 
 
 # ---- what it is compared with: as many tokens of each text, chosen otherwise ----
@@ -221,11 +184,14 @@ def replay(runs: list[list[dict[str, Any]]], way: Way, model: str, rates: tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, help="the folder of the data")
     parser.add_argument("--prices", type=Path, default=Path(__file__).parents[1] / "src/ledger/prices.json")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--min-chars", type=int, default=500)
     options = parser.parse_args()
+    if options.data is None or not options.data.is_dir():
+        print(f"left out, there is no folder {options.data or '(--data)'}")
+        return
     with gzip.open(options.data / "traffic/taubench_gpt4o_airline_trajectories.json.gz", "rt") as file:
         runs = [run["traj"] for run in json.load(file)][: options.runs]
     listed = json.loads(options.prices.read_text())

@@ -18,10 +18,10 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
+
+from upstream import Upstream, completion
 
 import farthing
 from farthing import Batch, Policy, count_tokens
@@ -59,46 +59,23 @@ def questions(content: str) -> list[str]:
     return re.findall(rf"\n<{mark[1]} \d+>\n(.*?)\n</{mark[1]}>\n", content, re.DOTALL) if mark else []
 
 
-class Loopback:
+class Loopback(Upstream):
     """Answers packs with known answers, and keeps what was sent."""
 
     def __init__(self, known: dict[str, str]) -> None:
         self.seen: list[tuple[dict[str, Any], str]] = []
-        outer = self
+        self._known = known
+        super().__init__()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                content = body["messages"][-1]["content"]
-                asked = questions(content) or [content]
-                answers = [known[text] for text in asked]
-                if "response_format" in body:
-                    text = json.dumps({str(at): one for at, one in enumerate(answers, 1)}, separators=(",", ":"))
-                else:
-                    text = "\n".join(f"{at}. " + one.replace("\n", "\n   ") for at, one in enumerate(answers, 1))
-                outer.seen.append((body, text))
-                message = {"role": "assistant", "content": text}
-                answer = {
-                    "id": "chatcmpl-1",
-                    "object": "chat.completion",
-                    "created": 1,
-                    "model": body["model"],
-                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-                }
-                data = json.dumps(answer).encode()
-                self.send_response(200)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        content = body["messages"][-1]["content"]
+        answers = [self._known[text] for text in questions(content) or [content]]
+        if "response_format" in body:
+            text = json.dumps({str(at): one for at, one in enumerate(answers, 1)}, separators=(",", ":"))
+        else:
+            text = "\n".join(f"{at}. " + one.replace("\n", "\n   ") for at, one in enumerate(answers, 1))
+        self.seen.append((body, text))
+        return completion(body["model"], text, {"prompt_tokens": 1})
 
 
 def kinds(data: Path) -> list[Kind]:
@@ -141,6 +118,7 @@ def measure(kind: Kind, size: int, form: str) -> Sizes:
     got = client.farthing.map([text for text, _ in pairs], model=model, system=kind.system, progress=False)
     assert [one.choices[0].message.content for one in got] == [answer.strip() for _, answer in pairs], kind.name
     ((body, text),) = upstream.seen
+    upstream.close()
     schema = json.dumps(body["response_format"], separators=(",", ":")) if "response_format" in body else ""
     system = {"role": "system", "content": kind.system}
     alone = [[system, {"role": "user", "content": text}] for text, _ in pairs]
@@ -178,9 +156,12 @@ def break_even(sizes: Sizes, rates: Rates | None, is_cached: bool) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, help="the folder of the data")
     parser.add_argument("--prices", type=Path, default=Path(__file__).parents[1] / "src/ledger/prices.json")
     options = parser.parse_args()
+    if options.data is None or not options.data.is_dir():
+        print(f"left out, there is no folder {options.data or '(--data)'}")
+        return
     listed = json.loads(options.prices.read_text())
     rates: dict[str, Rates] = {}
     for model in MODELS:
