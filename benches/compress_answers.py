@@ -1,11 +1,13 @@
 """What shorter contexts cost in right answers: the same questions with all passages and with what is left of them.
 
-    python benches/compress_answers.py --model qwen2.5-coder-0.5b --data ../shared/data/compression/nq_oracle.jsonl.gz
+    python benches/compress_answers.py --others 3 --keep 0.5 --data ../shared/data/compression/nq_oracle.jsonl.gz
+    python benches/compress_answers.py --way "all of it" --way extractive --data nq_oracle.jsonl.gz
 
 Each question comes with the passage that answers it and with passages of other questions, in an order that the seed
 decides, as documents of the user's message. A small real model answers, temperature 0, through farthing with
-`[compress]` and without. An answer is right when it holds one of the known ones, but for case and articles. Tokens are
-what the server billed. Everything is in odd rows of the file: nothing was tuned on them.
+`[compress]` and without; head and random sentences have the same budget of tokens. An answer is right when it holds one
+of the known ones, but for case and articles. Tokens are what the server billed. Everything is in odd rows of the file:
+nothing was tuned on them.
 
 With `--keep-folder FOLDER` each measurement is written down, and the same command again goes on where it ended.
 """
@@ -19,7 +21,7 @@ import random
 import re
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -93,14 +95,42 @@ def head(keep: float) -> Any:
     return shorten
 
 
-def ways(keeps: list[float]) -> Iterator[tuple[str, Compress | None]]:
-    yield "all of it", None
-    models, parts = list(MODELS), ("last_user",)
-    for keep in keeps:
-        methods = ("structural", "extractive")
-        yield f"extractive {keep:g}", Compress(models=models, parts=parts, methods=methods, keep=keep, min_chars=200)
-    for keep in keeps:
-        yield f"head {keep:g}", Compress(models=models, parts=parts, methods=(head(keep),), min_chars=200)
+def at_random(keep: float) -> Any:
+    """Whole sentences, in their order."""
+
+    def shorten(request: CompressRequest) -> str:
+        parts = re.split(r"(?<=[.!?])\s+|\n+", request.text)
+        budget = count_tokens(request.text, model="gpt-4o").tokens * keep
+        order = list(range(len(parts)))
+        random.Random(request.text).shuffle(order)
+        kept: list[int] = []
+        for at in order:
+            text = " ".join(parts[one] for one in sorted([*kept, at]))
+            if count_tokens(text, model="gpt-4o").tokens > budget:
+                break
+            kept.append(at)
+        return " ".join(parts[at] for at in sorted(kept))
+
+    return shorten
+
+
+WAYS: dict[str, Callable[[float], Any]] = {
+    "all of it": lambda keep: None,
+    "extractive": lambda keep: ("structural", "extractive"),
+    "head": lambda keep: (head(keep),),
+    "random sentences": lambda keep: (at_random(keep),),
+}
+
+
+def ways(names: list[str], keeps: list[float]) -> Iterator[tuple[str, Compress | None]]:
+    for name in names:
+        for keep in keeps if name != "all of it" else [1.0]:
+            methods = WAYS[name](keep)
+            if methods is None:
+                yield name, None
+            else:
+                compress = Compress(models=list(MODELS), parts="last_user", methods=methods, keep=keep, min_chars=200)
+                yield f"{name} {keep:g}", compress
 
 
 def measure(server: LocalServer, model: str, asked: list[Question], compress: Compress | None) -> Cell:
@@ -138,13 +168,17 @@ def measure(server: LocalServer, model: str, asked: list[Question], compress: Co
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=sorted(MODELS), help="default: qwen2.5-coder-0.5b")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/compression/nq_oracle.jsonl.gz"))
+    parser.add_argument("--data", type=Path, help="questions of NQ with their passages: nq_oracle.jsonl.gz")
+    parser.add_argument("--way", action="append", choices=list(WAYS), help="default: all")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--others", type=int, default=5, help="passages of other questions, for each")
     parser.add_argument("--keep", type=lambda text: [float(one) for one in text.split(",")], default=[0.5, 0.25])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep-folder", type=Path, help="a folder for what was measured")
     options = parser.parse_args()
+    if options.data is None or not options.data.is_file():
+        print(f"left out, there is no file {options.data or '(--data)'}")
+        return
     asked = list(questions(options.data, options.questions, options.others, options.seed))
     for model in options.model or ["qwen2.5-coder-0.5b"]:
         print(f"\n{model}, {len(asked)} questions, {options.others} other passages, seed {options.seed}\n")
@@ -154,7 +188,7 @@ def main() -> None:
         )
         with LocalServer([(model, fetch(MODELS[model]))]) as server:
             base: Cell | None = None
-            for name, compress in ways(options.keep):
+            for name, compress in ways(options.way or list(WAYS), options.keep):
                 path = (
                     options.keep_folder and options.keep_folder / f"{model}-{len(asked)}-{options.others}-{name}.json"
                 )
@@ -165,8 +199,8 @@ def main() -> None:
                     if path is not None:
                         path.parent.mkdir(parents=True, exist_ok=True)
                         path.write_text(json.dumps(asdict(cell)))
-                base = base or cell
-                against = "" if cell is base else gap(cell.right, base.right)
+                base = cell if name == "all of it" else base
+                against = gap(cell.right, base.right) if base is not None and cell is not base else ""
                 print(
                     f"| {name} | {share(cell.right)} | {against} | {cell.prompt_tokens:,} | {cell.completion_tokens:,} "
                     f"| {cell.seconds:.0f} |",
