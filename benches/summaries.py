@@ -7,7 +7,8 @@ Texts of four passages of Wikipedia (NQ, odd rows), each with its known answer; 
 a policy with `summarise` does, temperature 0; the receipt says whether it was used, and why not. What the model wrote
 is kept, so that summaries that were not used are looked at as well, and so that each limit of lost facts judges the
 same ones. An answer is kept when the summary holds a known one, but for case, punctuation and articles. For comparison:
-the first half of each text as if it were a summary.
+the first half of each text as if it were a summary, and each text without its articles and with two numbers in each
+other's place.
 
 With `--keep-folder FOLDER` what the model wrote is written down, and the same command again goes on where it ended.
 """
@@ -109,6 +110,16 @@ class Cut(Writer):
     def write(self, body: dict[str, Any], text: str) -> dict[str, Any]:
         words = text.split(" ")
         return completion(self._model, " ".join(words[: len(words) // 2]), {"prompt_tokens": 1})
+
+
+class Mistaken(Writer):
+    """Leaves out articles, and puts the first and the last number in each other's place: wrong, with every fact."""
+
+    def write(self, body: dict[str, Any], text: str) -> dict[str, Any]:
+        numbers = list(re.finditer(r"\d+(?:[.,:]\d+)*", text))
+        one, other = numbers[0], numbers[-1]
+        wrong = text[: one.start()] + other[0] + text[one.end() : other.start()] + one[0] + text[other.end() :]
+        return completion(self._model, re.sub(r"\b(?:a|an|the) ", "", wrong), {"prompt_tokens": 1})
 
 
 # ---- texts ----
@@ -243,12 +254,15 @@ def main() -> None:
         "| who wrote | max_lost | used | tokens before | after | answers kept in those used "
         "| used, of those that lost one | not used, of those that kept all |\n|---|---|---|---|---|---|---|---|"
     )
-    half = Cut(model, None, None)
-    for name, writer in ((model, model_writer), ("first half", half)):
+    numbered = [text for text in texts if len(set(re.findall(r"\d+", text.text))) > 1]
+    for name, writer, these in (
+        (model, model_writer, texts),
+        ("first half", Cut(model, None, None), texts),
+        ("numbers exchanged", Mistaken(model, None, None), numbered),
+    ):
         for lost in options.lost:
-            report(name, lost, judged(writer, model, texts, lost))
-    half.close()
-    model_writer.close()
+            report(name, lost, judged(writer, model, these, lost))
+        writer.close()
 
 
 if __name__ == "__main__":
