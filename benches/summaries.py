@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import random
 import re
@@ -44,6 +45,7 @@ PASSAGES = 4
 PIECE = 800
 """Tokens of a piece of a meeting."""
 KEEP = 0.5
+_numbers = itertools.count()
 
 
 @dataclass
@@ -171,7 +173,9 @@ def judged(writer: Writer, model: str, texts: list[Text], lost: float) -> list[J
             timeout=600,
         ),
     )
-    client = farthing.OpenAI(base_url=writer.url, api_key=f"none-{lost}", timeout=600, max_retries=0, policy=policy)
+    # A key of its own: what was made of a text is kept for who asked.
+    key = f"none-{next(_numbers)}"
+    client = farthing.OpenAI(base_url=writer.url, api_key=key, timeout=600, max_retries=0, policy=policy)
 
     def one(text: Text) -> Judged:
         content = f"<documents>\n{text.text}\n</documents>\n\nWhat is said there?"
