@@ -117,7 +117,9 @@ class Way:
 def ways() -> Iterator[Way]:
     yield Way("as it is", None)
     yield Way("structural", {"methods": ["structural"]})
-    yield Way("structural, extractive", {"methods": ["structural", "extractive"], "keep": KEEP})
+    tables: dict[str, Any] = {"tables": True}
+    yield Way("structural, tables", {"methods": ["structural"], **tables})
+    yield Way("structural, tables, extractive", {"methods": ["structural", "extractive"], "keep": KEEP, **tables})
     yield Way("extractive", {"methods": ["extractive"], "keep": KEEP})
     for name in ("head", "tail", "middle out", "random"):
         yield Way(name, {"methods": [truncated(name)]})
