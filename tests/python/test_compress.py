@@ -800,6 +800,9 @@ def test_a_conversation_is_not_made_too_short_to_be_cached(face: Face, upstream:
     assert sent(upstream) == messages and "would not cache it" in notes(answer)
     made = receipt(answer).compress
     assert made is not None and made.steps == () and made.saved == 0
+    # And stays so.
+    face.chat(client, messages=[*messages, assistant("ok"), user("and?")])
+    assert sent(upstream)[:3] == messages
     # Without a discount there is nothing to lose.
     client = face.client(upstream, policy=policy(methods=[halve], parts=["tools"]))
     face.chat(client, messages=messages)

@@ -140,7 +140,7 @@ impl Prompt {
                 let Some(entry) = prompt.entries.get_mut(at).filter(|entry| entry.is_new) else { continue };
                 let nothing = structural::Seen::default();
                 let (form, made) = shorten(tools, &without, messages, own, &nothing, entry.form.tokens).await;
-                entry.form = Form { tried: true, ..form };
+                entry.form = Form { tried: true, asked: entry.form.asked, ..form };
                 prompt.steps.extend(made);
             }
         }
@@ -193,7 +193,8 @@ impl Prompt {
     fn reset(&mut self, wanted: &[usize]) {
         for at in wanted {
             if let Some(entry) = self.entries.get_mut(*at).filter(|entry| entry.is_new) {
-                entry.form = Form { tried: true, ..Form::whole(entry.form.tokens) };
+                // In the place of what may have been remembered by now.
+                entry.form = Form { tried: true, asked: entry.form.asked, ..Form::whole(entry.form.tokens) };
             }
         }
         self.whole.retain(|_, places| {
