@@ -7,8 +7,8 @@ Texts of four passages of Wikipedia (NQ, odd rows), each with its known answer; 
 a policy with `summarise` does, temperature 0; the receipt says whether it was used, and why not. What the model wrote
 is kept, so that summaries that were not used are looked at as well, and so that each limit of lost facts judges the
 same ones. An answer is kept when the summary holds a known one, but for case, punctuation and articles. For comparison:
-the first half of each text as if it were a summary, and each text without its articles and with two numbers in each
-other's place.
+the first half of each text as if it were a summary, and each text without a part of its small words and with two
+numbers in each other's place.
 
 With `--keep-folder FOLDER` what the model wrote is written down, and the same command again goes on where it ended.
 """
@@ -45,6 +45,8 @@ PASSAGES = 4
 PIECE = 800
 """Tokens of a piece of a meeting."""
 KEEP = 0.5
+SHORT = 0.7
+"""Share of its letters that the wrong summary of a text has."""
 _numbers = itertools.count()
 
 
@@ -115,13 +117,21 @@ class Cut(Writer):
 
 
 class Mistaken(Writer):
-    """Leaves out articles, and puts the first and the last number in each other's place: wrong, with every fact."""
+    """Leaves out small words, and puts the first and the last number in each other's place: wrong, with every fact."""
 
     def write(self, body: dict[str, Any], text: str) -> dict[str, Any]:
         numbers = list(re.finditer(r"\d+(?:[.,:]\d+)*", text))
         one, other = numbers[0], numbers[-1]
         wrong = text[: one.start()] + other[0] + text[one.end() : other.start()] + one[0] + text[other.end() :]
-        return completion(self._model, re.sub(r"\b(?:a|an|the) ", "", wrong), {"prompt_tokens": 1})
+        words = wrong.split(" ")
+        small = [at for at, word in enumerate(words) if re.fullmatch(r"(?!no|nor|not|never|without)[a-z]+", word)]
+        random.Random(text).shuffle(small)
+        length = len(wrong)
+        while small and length > SHORT * len(text):
+            at = small.pop()
+            length -= len(words[at]) + 1
+            words[at] = ""
+        return completion(self._model, " ".join(word for word in words if word), {"prompt_tokens": 1})
 
 
 # ---- texts ----
