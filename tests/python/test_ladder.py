@@ -433,15 +433,15 @@ def test_without_a_cache(face: Face, world: World, way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_strict(face: Face, world: World, way: str) -> None:
-    """Raises where farthing fails; a scorer or a rung that fails is no failure of farthing's."""
+    """A scorer that fails fails the call; a rung that fails is no failure of farthing's."""
 
     def broken(draft: farthing.Draft) -> float:
         raise ValueError("no")
 
-    client = world.client(face, more={"strict": True}, scorer=broken)
-    assert ask(face, client, way=way).text == good("large")
+    with pytest.raises(farthing.FarthingError, match="ValueError: no"):
+        ask(face, world.client(face, more={"strict": True}, scorer=broken), way=way)
     world.says["small"] = Reply(500, ERROR)
-    assert ask(face, client, QUESTION + " Please.", way).text == good("large")
+    assert ask(face, world.client(face, more={"strict": True}), way=way).text == good("large")
 
 
 # ---- streams ----
