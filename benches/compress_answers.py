@@ -1,6 +1,6 @@
 """What shorter contexts cost in right answers: the same questions with all passages and with what is left of them.
 
-    python benches/compress_answers.py --others 3 --keep 0.5 --data ../shared/data/compression/nq_oracle.jsonl.gz
+    python benches/compress_answers.py --others 3 --keep 0.5 --data nq_oracle.jsonl.gz
     python benches/compress_answers.py --way "all of it" --way extractive --data nq_oracle.jsonl.gz
 
 Each question comes with the passage that answers it and with passages of other questions, in an order that the seed
