@@ -23,11 +23,11 @@ import string
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packs import gap, share
+from packs import Kept, gap, share
 
 import farthing
 from farthing import Compress, CompressRequest, Policy, count_tokens
@@ -179,6 +179,7 @@ def main() -> None:
     if options.data is None or not options.data.is_file():
         print(f"left out, there is no file {options.data or '(--data)'}")
         return
+    kept = Kept(options.keep_folder, Cell)
     asked = list(questions(options.data, options.questions, options.others, options.seed))
     for model in options.model or ["qwen2.5-coder-0.5b"]:
         print(f"\n{model}, {len(asked)} questions, {options.others} other passages, seed {options.seed}\n")
@@ -189,16 +190,8 @@ def main() -> None:
         with LocalServer([(model, fetch(MODELS[model]))]) as server:
             base: Cell | None = None
             for name, compress in ways(options.way or list(WAYS), options.keep):
-                path = (
-                    options.keep_folder and options.keep_folder / f"{model}-{len(asked)}-{options.others}-{name}.json"
-                )
-                if path is not None and path.is_file():
-                    cell = Cell(**json.loads(path.read_text()))
-                else:
-                    cell = measure(server, model, asked, compress)
-                    if path is not None:
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_text(json.dumps(asdict(cell)))
+                kept_as = f"{model}-{len(asked)}-{options.others}-{name}"
+                cell = kept.or_measured(kept_as, lambda: measure(server, model, asked, compress))  # noqa: B023
                 base = cell if name == "all of it" else base
                 against = gap(cell.right, base.right) if base is not None and cell is not base else ""
                 print(

@@ -23,10 +23,10 @@ import random
 import string
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import farthing
 from farthing import Batch, Policy
@@ -224,21 +224,32 @@ def measure(
     )
 
 
-class Kept:
-    """Measurements by name, in a folder if there is one."""
+Measured = TypeVar("Measured")
 
-    def __init__(self, folder: Path | None) -> None:
+
+class Kept(Generic[Measured]):
+    """Measurements of one kind, a dataclass, by name, in a folder if there is one."""
+
+    def __init__(self, folder: Path | None, kind: type[Measured]) -> None:
         self.folder = folder
+        self.kind = kind
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def get(self, name: str) -> Cell | None:
+    def get(self, name: str) -> Measured | None:
         path = self.folder / f"{name}.json" if self.folder else None
-        return Cell(**json.loads(path.read_text())) if path and path.is_file() else None
+        return self.kind(**json.loads(path.read_text())) if path and path.is_file() else None
 
-    def put(self, name: str, cell: Cell) -> None:
+    def put(self, name: str, cell: Measured) -> None:
         if self.folder is not None:
-            (self.folder / f"{name}.json").write_text(json.dumps(asdict(cell)))
+            (self.folder / f"{name}.json").write_text(json.dumps(asdict(cell)))  # type: ignore[call-overload]
+
+    def or_measured(self, name: str, measure: Callable[[], Measured]) -> Measured:
+        cell = self.get(name)
+        if cell is None:
+            cell = measure()
+            self.put(name, cell)
+        return cell
 
 
 # ---- figures ----
@@ -272,7 +283,7 @@ def gap(ours: Sequence[bool], theirs: Sequence[bool]) -> str:
 # ---- what is printed ----
 
 
-def sweep(server: LocalServer, model: str, task: Task, kept: Kept, options: argparse.Namespace) -> None:
+def sweep(server: LocalServer, model: str, task: Task, kept: Kept[Cell], options: argparse.Namespace) -> None:
     ways = [(size, form, 1) for form in options.format for size in options.sizes if size > 1]
     ways += [(PACK, options.format[0], options.vote)] if options.vote > 1 else []
     print(f"\n{model}, {task.name}, {len(task.questions)} questions, seed {options.seed}, {options.part}, {today()}\n")
@@ -301,7 +312,7 @@ def sweep(server: LocalServer, model: str, task: Task, kept: Kept, options: argp
             print(f"    {count} x {note}", file=sys.stderr)
 
 
-def adversarial(server: LocalServer, model: str, task: Task, kept: Kept, options: argparse.Namespace) -> None:
+def adversarial(server: LocalServer, model: str, task: Task, kept: Kept[Cell], options: argparse.Namespace) -> None:
     """Each pack of ten twice: once with an order in one place, once with the question that belongs there."""
     count = len(task.questions) // PACK
     places = [random.Random(options.seed).randrange(PACK) if count == 1 else at % PACK for at in range(count)]
@@ -360,7 +371,7 @@ def main() -> None:
     parser.add_argument("--printed", action="store_true", help="measure nothing, print what is kept")
     options = parser.parse_args()
     options.format = options.format or ["json"]
-    kept = Kept(options.keep)
+    kept = Kept(options.keep, Cell)
     tasks: list[Task | None] = []
     for name in options.task or ["table", "banking"]:
         if name == "table":

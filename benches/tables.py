@@ -21,11 +21,11 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packs import gap, share
+from packs import Kept, gap, share
 from upstream import Upstream, completion
 
 import farthing
@@ -254,6 +254,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep-folder", type=Path, help="a folder for what was measured")
     options = parser.parse_args()
+    kept = Kept(options.keep_folder, Cell)
     every = lists(options.questions, options.seed)
     count = sum(len(one.questions) for one in every)
     for model in options.model or ["qwen2.5-coder-0.5b"]:
@@ -263,15 +264,8 @@ def main() -> None:
         with LocalServer([(model, fetch(MODELS[model]))]) as server:
             base: Cell | None = None
             for form in options.form or list(FORMS):
-                name = f"tables-{model}-{count}-{options.seed}-{form}.json"
-                path = options.keep_folder and options.keep_folder / name
-                if path is not None and path.is_file():
-                    cell = Cell(**json.loads(path.read_text()))
-                else:
-                    cell = measure(server, model, every, form)
-                    if path is not None:
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_text(json.dumps(asdict(cell)))
+                name = f"tables-{model}-{count}-{options.seed}-{form}"
+                cell = kept.or_measured(name, lambda: measure(server, model, every, form))  # noqa: B023
                 base = cell if form == BASE else base
                 sizes = [count_tokens(one.forms[form], model="gpt-4o").tokens for one in every]
                 against = gap(cell.right, base.right) if base is not None and cell is not base else ""
