@@ -205,10 +205,10 @@ impl Shortener {
         place: &Place,
         text: &str,
     ) -> Result<String, Not> {
-        let before = job.count(text);
         if job.rest.is_some() {
             return Err(Not::Now);
         }
+        let before = job.count(text);
         let choices = job.cx.plan.as_ref().and_then(|plan| plan.choices.as_ref());
         let Some(helper) = choices.and_then(|choices| choices.helper(&how.model)) else {
             return not_now(job.cx, &format!("{} cannot be asked now", how.model));
