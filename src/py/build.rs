@@ -9,6 +9,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PySet, PyTuple};
 
+use super::once::name;
+
 /// Makes objects with one validator.
 #[pyclass(frozen)]
 pub struct Builder {
@@ -53,18 +55,18 @@ impl Builder {
             return members.iter().try_for_each(|(_, member)| self.as_constructed(&member));
         }
         let Some(fields) = self.reached.bind(py).get_item(value.get_type())? else { return Ok(()) };
-        let extra = value.getattr(pyo3::intern!(py, "__pydantic_extra__"))?;
+        let extra = value.getattr(name!(py, "__pydantic_extra__"))?;
         if let Ok(extra) = extra.cast_exact::<PyDict>()
             && !extra.is_empty()
         {
-            let set = value.getattr(pyo3::intern!(py, "__pydantic_fields_set__"))?;
+            let set = value.getattr(name!(py, "__pydantic_fields_set__"))?;
             if let Ok(set) = set.cast_exact::<PySet>() {
                 for (name, _) in extra {
                     set.discard(name)?;
                 }
             }
         }
-        let state = value.getattr(pyo3::intern!(py, "__dict__"))?.cast_into::<PyDict>().map_err(PyErr::from)?;
+        let state = value.getattr(name!(py, "__dict__"))?.cast_into::<PyDict>().map_err(PyErr::from)?;
         for name in fields.cast::<PyTuple>().map_err(PyErr::from)? {
             if let Some(field) = state.get_item(name)? {
                 self.as_constructed(&field)?;

@@ -6,11 +6,12 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
 
-static MODEL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-static DEEPCOPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+use super::once::{Once, name};
+
+static MODEL: Once<PyType> = Once::new();
+static DEEPCOPY: Once<PyAny> = Once::new();
 
 /// About what a Python object costs beyond its payload, for weighing entries; bytes.
 const OBJECT_BYTES: usize = 72;
@@ -51,8 +52,7 @@ fn container<'py>(value: &Bound<'py, PyAny>, bytes: &mut usize) -> PyResult<Opti
         return Ok(Some(PyTuple::new(py, copies)?.into_any()));
     }
     *bytes += MODEL_BYTES;
-    let deepcopy = DEEPCOPY.get_or_try_init(py, || PyResult::Ok(py.import("copy")?.getattr("deepcopy")?.unbind()))?;
-    deepcopy.bind(py).call1((value,)).map(Some)
+    DEEPCOPY.get(py, || py.import("copy")?.getattr("deepcopy"))?.call1((value,)).map(Some)
 }
 
 /// The interpreter's own copy, and then what can change: most members cannot.
@@ -69,12 +69,11 @@ fn dict<'py>(members: &Bound<'py, PyDict>, bytes: &mut usize) -> PyResult<Bound<
 
 fn is_model(kind: &Bound<'_, PyType>) -> PyResult<bool> {
     let py = kind.py();
-    let base = MODEL.get_or_try_init(py, || {
-        PyResult::Ok(py.import("pydantic")?.getattr("BaseModel")?.cast_into::<PyType>().map_err(PyErr::from)?.unbind())
-    })?;
+    let base =
+        MODEL.get(py, || py.import("pydantic")?.getattr("BaseModel")?.cast_into::<PyType>().map_err(PyErr::from))?;
     // Not isinstance(): pydantic's metaclass answers that in Python.
     // SAFETY: both are live type objects.
-    Ok(unsafe { ffi::PyType_IsSubtype(kind.as_type_ptr(), base.bind(py).as_type_ptr()) } == 1)
+    Ok(unsafe { ffi::PyType_IsSubtype(kind.as_type_ptr(), base.as_type_ptr()) } == 1)
 }
 
 /// What pydantic's own `__copy__` does, with its four pieces of state.
@@ -83,22 +82,22 @@ fn model<'py>(value: &Bound<'py, PyAny>, bytes: &mut usize) -> PyResult<Bound<'p
     *bytes += MODEL_BYTES;
     let kind = value.get_type();
     let copy = allocate(&kind)?;
-    let state = value.getattr(pyo3::intern!(py, "__dict__"))?.cast_into::<PyDict>().map_err(PyErr::from)?;
+    let state = value.getattr(name!(py, "__dict__"))?.cast_into::<PyDict>().map_err(PyErr::from)?;
     set(&copy, "__dict__", dict(&state, bytes)?.as_any())?;
-    let fields_set = value.getattr(pyo3::intern!(py, "__pydantic_fields_set__"))?;
-    set(&copy, "__pydantic_fields_set__", &fields_set.call_method0(pyo3::intern!(py, "copy"))?)?;
-    let extra = value.getattr(pyo3::intern!(py, "__pydantic_extra__"))?;
+    let fields_set = value.getattr(name!(py, "__pydantic_fields_set__"))?;
+    set(&copy, "__pydantic_fields_set__", &fields_set.call_method0(name!(py, "copy"))?)?;
+    let extra = value.getattr(name!(py, "__pydantic_extra__"))?;
     set(&copy, "__pydantic_extra__", &deep(&extra, bytes)?)?;
-    let private = value.getattr(pyo3::intern!(py, "__pydantic_private__"))?;
+    let private = value.getattr(name!(py, "__pydantic_private__"))?;
     set(&copy, "__pydantic_private__", &deep(&private, bytes)?)?;
     Ok(copy)
 }
 
 /// An instance without its `__init__`.
 fn allocate<'py>(kind: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
-    static EMPTY: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
     let py = kind.py();
-    let empty = EMPTY.get_or_init(py, || PyTuple::empty(py).unbind());
+    // One object in the whole interpreter.
+    let empty = PyTuple::empty(py);
     // SAFETY: `kind` is a live heap type; tp_new is called as `kind.__new__(kind)` would call it.
     unsafe {
         let slot = ffi::PyType_GetSlot(kind.as_type_ptr(), ffi::Py_tp_new);

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use tokio::task::AbortHandle;
 
 use super::call::{Failed, Landed, into_answer};
+use super::once::name;
 use super::state::{is_exiting, next_id};
 
 /// What a future gets.
@@ -136,14 +137,14 @@ impl Drop for LoopQueue {
 
 fn hand_over(py: Python<'_>, future: &Bound<'_, PyAny>, parcel: Parcel) -> PyResult<()> {
     // Cancelled while the result was on its way.
-    if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+    if future.call_method0(name!(py, "done"))?.is_truthy()? {
         return Ok(());
     }
-    let set_result = pyo3::intern!(py, "set_result");
+    let set_result = name!(py, "set_result");
     match parcel {
         Parcel::Answer(landed) => match into_answer(py, landed) {
             Ok(answer) => future.call_method1(set_result, (answer,))?,
-            Err(error) => future.call_method1(pyo3::intern!(py, "set_exception"), (error.into_value(py),))?,
+            Err(error) => future.call_method1(name!(py, "set_exception"), (error.into_value(py),))?,
         },
         Parcel::Ready => future.call_method1(set_result, (py.None(),))?,
     };

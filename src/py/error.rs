@@ -1,5 +1,7 @@
 //! The core's errors as Python exceptions. Python turns them into the SDK's own (`transport.py`).
 
+#![allow(clippy::disallowed_types, reason = "create_exception! keeps its classes so; they are made with the module")]
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

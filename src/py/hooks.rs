@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::once::Once;
 use super::state::{Kept, is_exiting, next_id, release_left};
 use crate::context::Context;
 use crate::engine::Engine;
@@ -98,9 +98,8 @@ pub fn equip(py: Python<'_>, engine: &Engine, cx: &mut Context, future: Option<&
 }
 
 fn is_inside(py: Python<'_>) -> PyResult<bool> {
-    static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let ask = ASK.get_or_try_init(py, || PyResult::Ok(py.import("farthing.hooks")?.getattr("is_inside")?.unbind()))?;
-    ask.bind(py).call0()?.is_truthy()
+    static ASK: Once<PyAny> = Once::new();
+    ASK.get(py, || py.import("farthing.hooks")?.getattr("is_inside"))?.call0()?.is_truthy()
 }
 
 /// Tells Python when nobody waits any more.

@@ -4,7 +4,8 @@
 //! (is the client as it was?), `plain.rs` (arguments to key and body) and `clone.rs` (a hit's object). Requests that the SDK
 //! built: `call.rs`. `local.rs`, `wait.rs` and `deliver.rs` are how callers wait, `stream.rs` is what a stream's reader
 //! reads, `build.rs` makes objects of JSON, `tokens.rs` counts, `floats.rs` unpacks embeddings, `sender.rs` is the user's own
-//! http client, `hooks.rs` are the user's functions, `policy.rs` checks what only the core knows.
+//! http client, `hooks.rs` are the user's functions, `policy.rs` checks what only the core knows. `once.rs`
+//! keeps what Python made for us; pyo3's own ways to do so do not survive a fork.
 
 mod build;
 mod call;
@@ -20,6 +21,7 @@ mod hit;
 mod hooks;
 mod local;
 mod miss;
+mod once;
 mod packing;
 mod place;
 mod plain;
@@ -86,6 +88,8 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // The classes above are made by now. This one has no name in Python, and is made for the reason that `once.rs` gives.
+        let _ = module.py().get_type::<crate::py::hooks::HookCompletion>();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }
