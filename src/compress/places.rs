@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::documents::elements;
 use crate::exchange::{Endpoint, Request};
 use crate::key::encode::Encoder;
 use crate::key::scan::scan;
@@ -43,10 +44,6 @@ impl Part {
         Self::NAMES.iter().find(|(_, part)| *part == self).map_or("", |(name, _)| name)
     }
 }
-
-/// Elements whose contents are documents, in the words of prompts that providers recommend.
-const DOCUMENTS: [&str; 7] =
-    ["document_content", "document", "documents", "context", "passage", "source", "search_result"];
 
 /// Who says a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,8 +289,6 @@ impl Messages {
     }
 }
 
-/// Bytes of a tag whose attributes are looked at.
-const LONGEST_TAG: usize = 1_000;
 /// Bytes of a last message from which on it is not all question.
 const LONG: usize = 2000;
 
@@ -340,55 +335,6 @@ fn documents(texts: &[(Path, &str)], is_user: bool) -> Vec<(Path, std::ops::Rang
         found.extend(texts[..texts.len() - 1].iter().map(|(path, text)| (path.clone(), 0..text.len())));
     }
     found
-}
-
-/// What stands within the elements that are documents; of elements in each other, within the innermost ones.
-fn elements(text: &str) -> Vec<std::ops::Range<usize>> {
-    let mut found = Vec::new();
-    let mut open: Option<(&str, usize)> = None;
-    let mut at = 0;
-    while let Some(next) = text.get(at..).and_then(|rest| rest.find('<')) {
-        let start = at + next;
-        at = start + 1;
-        let Some(rest) = text.get(at..) else { break };
-        let (closes, rest) = rest.strip_prefix('/').map_or((false, rest), |rest| (true, rest));
-        let Some(name) = DOCUMENTS.iter().find(|name| {
-            let behind = rest.strip_prefix(**name);
-            behind.is_some_and(|behind| behind.starts_with('>') || (!closes && behind.starts_with(' ')))
-        }) else {
-            continue;
-        };
-        match (closes, open) {
-            (true, Some((opened, from))) if opened == *name => {
-                found.push(from..start);
-                open = None;
-            }
-            (true, _) => {}
-            (false, _) => {
-                let Some(end) = tag_end(rest) else { break };
-                let from = text.len() - rest.len() + end + 1;
-                open = Some((name, from));
-                at = from;
-            }
-        }
-    }
-    found
-}
-
-/// Where a tag ends; a ">" between quotation marks, which are closed soon, does not end it.
-fn tag_end(tag: &str) -> Option<usize> {
-    let near = tag.get(..tag.floor_char_boundary(LONGEST_TAG)).unwrap_or(tag);
-    let mut quote = None;
-    let end = near.char_indices().find_map(|(at, letter)| {
-        match quote {
-            None if letter == '>' => return Some(at),
-            None if matches!(letter, '"' | '\'') => quote = Some(letter),
-            Some(mark) if mark == letter => quote = None,
-            _ => {}
-        }
-        None
-    });
-    end.or_else(|| tag.find('>'))
 }
 
 /// Where the last paragraph of a text begins.

@@ -51,26 +51,25 @@ const RESPONSES_EVENTS: &[Rule] = &[
     (&["response", "output", EACH, "content", EACH, "logprobs"], Instead::This("[]")),
     (&["response", "top_logprobs"], Instead::This("0")),
 ];
+const NONE: &[Rule] = &[];
 const TOOLS: &[Rule] = &[(&["tools"], Instead::Rest)];
 const TOOLS_EVENTS: &[Rule] = &[(&["response", "tools"], Instead::Rest)];
 
-impl Added {
-    fn in_bodies(self, kind: Kind) -> &'static [Rule] {
-        match (self, kind) {
-            (Self::Logprobs, Kind::Chat) => CHAT,
-            (Self::Logprobs, Kind::Responses) => RESPONSES,
-            (Self::Tool(_), Kind::Chat) => &[],
-            (Self::Tool(_), Kind::Responses) => TOOLS,
-        }
-    }
+/// What is to be done to an API's bodies, and to the events of its streams.
+struct Rules {
+    bodies: &'static [Rule],
+    events: &'static [Rule],
+}
 
-    fn in_events(self, kind: Kind) -> &'static [Rule] {
-        match (self, kind) {
-            (Self::Logprobs, Kind::Chat) => CHAT,
-            (Self::Logprobs, Kind::Responses) => RESPONSES_EVENTS,
-            (Self::Tool(_), Kind::Chat) => &[],
-            (Self::Tool(_), Kind::Responses) => TOOLS_EVENTS,
-        }
+impl Added {
+    fn rules(self, kind: Kind) -> Rules {
+        let (bodies, events) = match (self, kind) {
+            (Self::Logprobs, Kind::Chat) => (CHAT, CHAT),
+            (Self::Logprobs, Kind::Responses) => (RESPONSES, RESPONSES_EVENTS),
+            (Self::Tool(_), Kind::Chat) => (NONE, NONE),
+            (Self::Tool(_), Kind::Responses) => (TOOLS, TOOLS_EVENTS),
+        };
+        Rules { bodies, events }
     }
 
     /// What a text has that it is in.
@@ -84,7 +83,7 @@ impl Added {
 
 /// A body as it would have come without. One that is not JSON stays as it is.
 pub fn without(endpoint: Endpoint, body: &[u8], added: Added) -> Bytes {
-    let rules = Kind::of(endpoint).map(|kind| added.in_bodies(kind)).unwrap_or_default();
+    let rules = Kind::of(endpoint).map(|kind| added.rules(kind).bodies).unwrap_or_default();
     let stripped = std::str::from_utf8(body).ok().and_then(|text| strip(text, rules, added));
     stripped.map_or_else(|| Bytes::copy_from_slice(body), Bytes::from)
 }
@@ -94,7 +93,7 @@ pub fn event_without(kind: Kind, event: Event, added: Added) -> Event {
     if !event.dispatched || event.data.starts_with(DONE) {
         return event;
     }
-    let Some(data) = strip(&event.data, added.in_events(kind), added) else { return event };
+    let Some(data) = strip(&event.data, added.rules(kind).events, added) else { return event };
     let raw = std::str::from_utf8(&event.raw).ok();
     // Data of more than one line is not in the raw text as one piece.
     match raw.and_then(|raw| raw.split_once(&*event.data)) {

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use super::sentences;
+use crate::compress::code::Fence;
 
 /// A turn, an item or a line of a log that is longer is split into its sentences.
 const LONG: usize = 240;
@@ -62,56 +63,26 @@ impl Units {
 pub fn split(text: &str) -> Units {
     let mut splitter =
         Splitter { text, units: Units::default(), headings: [None; LEVELS], lines: Vec::new(), apart: true };
-    let mut fence: Option<(Fence, usize)> = None;
+    let mut fence = Fence::default();
     let mut start = 0;
     while start < text.len() {
         let end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |length| start + length + 1);
         let line = text.get(start..end).unwrap_or_default();
-        match (&fence, Fence::read(line)) {
-            (Some((open, _)), Some(mark)) if mark.closes(open) => {
-                splitter.unit(end, splitter.section(), false);
-                fence = None;
-            }
-            (Some(_), _) => {}
-            (None, Some(mark)) => {
-                splitter.paragraph();
-                fence = Some((mark, start));
-            }
-            (None, None) => splitter.line(start..end),
+        let was_open = fence.is_open();
+        if !fence.takes(line) {
+            splitter.line(start..end);
+        } else if !was_open {
+            splitter.paragraph();
+        } else if !fence.is_open() {
+            splitter.unit(end, splitter.section(), false);
         }
         start = end;
     }
-    if fence.is_some() {
+    if fence.is_open() {
         splitter.unit(text.len(), splitter.section(), false);
     }
     splitter.paragraph();
     splitter.finish()
-}
-
-#[derive(PartialEq)]
-struct Fence {
-    sign: u8,
-    length: usize,
-    is_bare: bool,
-}
-
-impl Fence {
-    fn read(line: &str) -> Option<Self> {
-        let line = line.trim();
-        let sign = *line.as_bytes().first().filter(|byte| matches!(byte, b'`' | b'~'))?;
-        let length = line.bytes().take_while(|byte| *byte == sign).count();
-        let rest = line.get(length..).unwrap_or_default();
-        // "```x``` and more" is code within a line.
-        (length >= 3 && !rest.bytes().any(|byte| byte == sign)).then_some(Self {
-            sign,
-            length,
-            is_bare: rest.is_empty(),
-        })
-    }
-
-    fn closes(&self, open: &Self) -> bool {
-        self.is_bare && self.sign == open.sign && self.length >= open.length
-    }
 }
 
 struct Splitter<'a> {

@@ -1,5 +1,7 @@
 //! One line of prose: blanks, characters without width, long rules. Code between backticks and what is quoted stay.
 
+use crate::compress::code::code_end;
+
 /// Of one punctuation character; more are written as [`RULE`].
 const MOST_RULE: usize = 20;
 const RULE: usize = 10;
@@ -52,21 +54,23 @@ impl Quote {
     }
 }
 
-/// Whether there are blanks in it as in a column of a table that is drawn with them. Two blanks behind a sentence are none.
-pub fn has_columns(line: &str) -> bool {
+/// How many gaps there are in it as between the columns of a table that is drawn with blanks; a wide one counts for two. Two
+/// blanks behind a sentence are none.
+pub fn columns(line: &str) -> usize {
     let bytes = line.trim().as_bytes();
-    let mut at = 0;
+    let (mut at, mut count) = (0, 0);
     while let Some(found) = bytes.get(at..).and_then(|rest| rest.windows(2).position(|pair| pair == b"  ")) {
         let start = at + found;
         let end = start + bytes.iter().skip(start).take_while(|byte| **byte == b' ').count();
-        if end - start > 2
-            || !start.checked_sub(1).and_then(|before| bytes.get(before)).is_some_and(|byte| b".?!:".contains(byte))
-        {
-            return true;
-        }
+        let before = start.checked_sub(1).and_then(|before| bytes.get(before));
+        count += match end - start {
+            2 if before.is_some_and(|byte| b".?!:".contains(byte)) => 0,
+            2 => 1,
+            _ => 2,
+        };
         at = end;
     }
-    false
+    count
 }
 
 /// Whether a line is made of words alone: between the signs of code, data and markup, blanks may count.
@@ -135,21 +139,6 @@ pub fn write(line: &str, quote: &mut Quote, is_drawn: bool, out: &mut String) {
 /// Where its blanks at the end begin. Not tabs: the last cells may be empty.
 fn trimmed(line: &str) -> usize {
     line.trim_end_matches([' ', '\r', '\u{A0}']).len()
-}
-
-/// Behind the code that begins here; to the end of the line if it does not end in it.
-fn code_end(bytes: &[u8], start: usize) -> usize {
-    let ticks = |at: usize| bytes.iter().skip(at).take_while(|byte| **byte == b'`').count();
-    let opening = ticks(start);
-    let mut at = start + opening;
-    while let Some(offset) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'`')) {
-        let closing = ticks(at + offset);
-        at += offset + closing;
-        if closing == opening {
-            return at;
-        }
-    }
-    bytes.len()
 }
 
 /// How many bytes of blanks begin here, and what is written for them. Tabs part cells, and stay.

@@ -1,12 +1,14 @@
 //! What each line of a text is: code and quotations are not looked into, drawings keep their blanks.
 
 use super::frames::run;
-use super::inline::has_columns;
+use super::inline::columns;
+use super::verbatim::Blocks;
+use crate::compress::code::Fence;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Blank,
-    /// Of a fence, or in it.
+    /// Of a fence, or in it; of a block that a program reads as it is.
     Fenced,
     /// By four blanks or a tab: code, or a list within a list.
     Indented,
@@ -50,31 +52,45 @@ const CODE_STARTS: [&str; 27] = [
     "@",
 ];
 
-pub fn kinds(lines: &[&str]) -> Vec<Kind> {
-    let mut fence: Option<(u8, usize)> = None;
+pub fn kinds(text: &str, lines: &[&str]) -> Vec<Kind> {
+    let mut fence = Fence::default();
     let mut kinds: Vec<Kind> = Vec::with_capacity(lines.len());
-    // Whether the line before has columns, and is not yet known to have a neighbour that has.
-    let mut had_columns = false;
-    for line in lines {
-        let kind = one(line, &mut fence);
-        let columns = kind == Kind::Prose && has_columns(line);
-        if columns && had_columns {
-            if let Some(before) = kinds.last_mut() {
-                *before = Kind::Drawn;
+    let blocks = Blocks::new(text, lines);
+    // Columns of the line before that is not yet known to stand in a table.
+    let mut columns_before = 0;
+    while let Some(line) = lines.get(kinds.len()) {
+        if !fence.is_open()
+            && let Some(end) = blocks.end(kinds.len())
+        {
+            for line in lines.get(kinds.len()..end).unwrap_or_default() {
+                fence.takes(line);
             }
-            kinds.push(Kind::Drawn);
-        } else {
-            kinds.push(kind);
+            // A fence that begins within it and does not end there: one of the two is not what it looks like.
+            kinds.resize(if fence.is_open() { lines.len() } else { end }, Kind::Fenced);
+            columns_before = 0;
+            continue;
         }
-        had_columns = columns;
+        let kind = one(line, &mut fence);
+        let columns = if kind == Kind::Prose { columns(line) } else { 0 };
+        // Below each other two are enough for a table, alone a line has to have several.
+        let is_drawn = columns > 0 && (columns_before > 0 || columns > 1);
+        if is_drawn
+            && columns_before > 0
+            && let Some(before) = kinds.last_mut()
+        {
+            *before = Kind::Drawn;
+        }
+        kinds.push(if is_drawn { Kind::Drawn } else { kind });
+        columns_before = columns;
     }
     // Rules of several lengths below each other are bars.
     for (at, pair) in lines.windows(2).enumerate() {
         if let (Some(one), Some(other)) = (rule(pair[0]), rule(pair[1]))
             && one != other
         {
-            kinds[at] = Kind::Drawn;
-            kinds[at + 1] = Kind::Drawn;
+            for kind in kinds.iter_mut().skip(at).take(2).filter(|kind| **kind == Kind::Prose) {
+                *kind = Kind::Drawn;
+            }
         }
     }
     kinds
@@ -87,26 +103,11 @@ fn rule(line: &str) -> Option<usize> {
     line.bytes().all(|byte| byte == first).then_some(line.len())
 }
 
-fn one(line: &str, fence: &mut Option<(u8, usize)>) -> Kind {
+fn one(line: &str, fence: &mut Fence) -> Kind {
+    if fence.takes(line) {
+        return Kind::Fenced;
+    }
     let trimmed = line.trim_start_matches([' ', '\t']);
-    let ticks = ticks(trimmed);
-    if let Some((mark, length)) = *fence {
-        if let Some((found, count)) = ticks
-            && found == mark
-            && count >= length
-            && trimmed.bytes().skip(count).all(|byte| byte.is_ascii_whitespace())
-        {
-            *fence = None;
-        }
-        return Kind::Fenced;
-    }
-    if let Some((mark, count)) = ticks
-        // Inline code, and the marks that Python sets below a line of a stack trace.
-        && !trimmed.bytes().skip(count).any(|byte| byte == if mark == b'`' { b'`' } else { b'^' })
-    {
-        *fence = Some((mark, count));
-        return Kind::Fenced;
-    }
     if trimmed.trim_start_matches(['\r', '\u{A0}', ' ', '\t']).is_empty() {
         return Kind::Blank;
     }
@@ -121,12 +122,6 @@ fn one(line: &str, fence: &mut Option<(u8, usize)>) -> Kind {
         return Kind::Drawn;
     }
     Kind::Prose
-}
-
-fn ticks(trimmed: &str) -> Option<(u8, usize)> {
-    let mark = *trimmed.as_bytes().first().filter(|byte| matches!(byte, b'`' | b'~'))?;
-    let count = trimmed.bytes().take_while(|byte| *byte == mark).count();
-    (count >= 3).then_some((mark, count))
 }
 
 /// A program or a patch that stands in no fence. It is code all the same, and stays as it is.

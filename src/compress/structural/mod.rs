@@ -15,6 +15,7 @@ mod seen;
 mod strings;
 mod table;
 mod text;
+mod verbatim;
 
 pub use lines::is_program;
 pub use seen::Seen;

@@ -80,7 +80,7 @@ fn paragraphs(text: &str) -> Vec<(usize, usize)> {
         }
         *is_kept = false;
     };
-    for (line, kind) in lines.iter().zip(kinds(&lines)) {
+    for (line, kind) in lines.iter().zip(kinds(text, &lines)) {
         match kind {
             Kind::Blank => close(&mut open, &mut is_kept),
             Kind::Prose | Kind::Drawn => {

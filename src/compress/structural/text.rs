@@ -17,7 +17,7 @@ pub fn shorten(text: &str, options: Options) -> String {
     if is_program(&lines) {
         return text.to_owned();
     }
-    let kinds = kinds(&lines);
+    let kinds = kinds(text, &lines);
     let mut writer = Writer { out: String::with_capacity(text.len()), last: None, blanks: 0, quote: Quote::default() };
     let mut at = 0;
     // Lines before this one are known to be no base64.

@@ -64,6 +64,22 @@ fn what_a_text_says_of_itself_is_no_document() {
 }
 
 #[test]
+fn a_mark_that_is_shown_as_code_is_no_document() {
+    let of = |text: &str| texts(&chat(json!([user(text), user("q")])).1, &[Part::Documents], 1);
+    let shown = "Why is this wrong?\n```xml\n<document>one</document>\n```\n";
+    assert_eq!(of(shown), []);
+    assert_eq!(of("Is it `<document>one</document>`?"), []);
+    assert_eq!(of("Is it `use <document> and </document> here`?"), []);
+    assert_eq!(of("So `x`<document>one</document>"), [(0, "one".to_owned())]);
+    let both = format!("{shown}<document>two\n```\nopen</document>\n<document>three</document>");
+    assert_eq!(of(&both), [(0, "two\n```\nopen".to_owned()), (0, "three".to_owned())]);
+    // Something quadratic would take hours.
+    of(&"`<document>".repeat(200_000));
+    of(&"<document `".repeat(200_000));
+    of(&"``<document>`".repeat(200_000));
+}
+
+#[test]
 fn a_text_is_in_one_place_only() {
     let marked = format!("<document>{}</document>", "word ".repeat(9));
     let all = [Part::System, Part::History, Part::Tools, Part::Documents, Part::LastUser];

@@ -4,6 +4,7 @@
 //! are others' syntax. A parser after the standard (html5ever, and html2text on it) builds a tree, which costs ten times the
 //! time and thirty crates; what a page shows needs no tree. The entities are html-escape's.
 
+mod cells;
 mod scan;
 mod write;
 

@@ -2,6 +2,7 @@
 
 use html_escape::decode_html_entities;
 
+use super::cells::Cells;
 use super::scan::{Scanner, Tag, Token};
 
 /// Lists in lists and quotations in quotations; deeper ones look like these.
@@ -32,10 +33,6 @@ const BLOCKS: [&str; 24] = [
     "dd",
     "title",
 ];
-/// Columns and rows that a cell may take, and columns that are kept in mind.
-const MOST_COLUMNS: u64 = 20;
-const MOST_ROWS: u64 = 1_000;
-const MOST_CELLS: usize = 1_000;
 /// With an empty line around them.
 const PARAGRAPHS: [&str; 5] = ["p", "dl", "table", "ul", "ol"];
 
@@ -60,12 +57,7 @@ struct Writer<'a> {
     /// Of each list, the number of its next item; None: it has none.
     lists: Vec<Option<u64>>,
     quotes: usize,
-    /// Cells of the row so far; None: outside of rows.
-    cells: Option<usize>,
-    /// Columns that the last cell takes besides its own.
-    wide: usize,
-    /// For how many rows more a cell of an earlier row takes each column.
-    tall: Vec<usize>,
+    cells: Cells,
     link: Option<(&'a str, usize)>,
     /// Where the last address ends: a word does not follow without a blank.
     link_end: usize,
@@ -78,9 +70,7 @@ pub fn write(page: &str) -> String {
         gap: Gap::None,
         lists: Vec::new(),
         quotes: 0,
-        cells: None,
-        wide: 0,
-        tall: Vec::new(),
+        cells: Cells::default(),
         link: None,
         link_end: 0,
         code: None,
@@ -108,7 +98,7 @@ impl<'a> Writer<'a> {
         if self.code.as_ref().is_some_and(|code| !code.is_block) {
             self.end_code();
         }
-        self.wants(if self.cells.is_some() { Gap::Blank } else { gap });
+        self.wants(if self.cells.is_in_row() { Gap::Blank } else { gap });
     }
 
     /// Before a word, which may have no blanks around it.
@@ -172,7 +162,7 @@ impl<'a> Writer<'a> {
                 self.edge(Gap::Line);
             }
             "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
-                self.cells = None;
+                self.cells.leave();
                 self.edge(Gap::Empty);
                 let level = name.as_bytes().get(1).map_or(1, |digit| usize::from(digit - b'0'));
                 self.mark(&"######"[..level.min(6)]);
@@ -189,9 +179,9 @@ impl<'a> Writer<'a> {
                 self.quotes += 1;
             }
             "tr" => {
-                self.end_row();
+                self.cells.end_row();
                 self.edge(Gap::Line);
-                self.cells = Some(0);
+                self.cells.begin_row();
             }
             "td" | "th" => self.cell(tag),
             "progress" | "meter" => {
@@ -199,8 +189,7 @@ impl<'a> Writer<'a> {
                 self.shown("of ", tag.attribute("max"));
             }
             "table" => {
-                self.cells = None;
-                self.tall.clear();
+                self.cells.begin_table();
                 self.edge(Gap::Empty);
             }
             "pre" => {
@@ -248,7 +237,7 @@ impl<'a> Writer<'a> {
                 self.quotes = self.quotes.saturating_sub(1);
             }
             "tr" | "table" => {
-                self.end_row();
+                self.cells.end_row();
                 self.edge(if name == "tr" { Gap::Line } else { Gap::Empty });
             }
             "button" | "label" | "select" | "textarea" | "mn" | "mi" | "mo" | "mrow" => self.wants(Gap::Blank),
@@ -270,7 +259,7 @@ impl<'a> Writer<'a> {
         if let (Some(Some(next)), Some(own)) = (self.lists.last_mut(), number(tag, "value")) {
             *next = own;
         }
-        self.cells = None;
+        self.cells.leave();
         self.edge(Gap::Line);
         // An item at the first line of a list keeps the empty line before it.
         self.begin();
@@ -288,32 +277,13 @@ impl<'a> Writer<'a> {
     }
 
     fn cell(&mut self, tag: Tag) {
-        let mut column = self.cells.unwrap_or(0);
-        // What a cell of this row, or of an earlier one, takes besides is there, and empty.
-        for _ in 0..std::mem::take(&mut self.wide) {
+        let before = self.cells.next(number(tag, "colspan"), number(tag, "rowspan"));
+        if before.is_first_empty {
+            self.begin();
+        }
+        for _ in 0..before.bars {
             self.bar();
         }
-        while let Some(rows) = self.tall.get_mut(column).filter(|rows| **rows > 0) {
-            *rows -= 1;
-            if column > 0 {
-                self.bar();
-            } else {
-                self.begin();
-            }
-            column += 1;
-        }
-        if column > 0 {
-            self.bar();
-        }
-        let columns = number(tag, "colspan").unwrap_or(1).clamp(1, MOST_COLUMNS) as usize;
-        let rows = number(tag, "rowspan").unwrap_or(1).clamp(1, MOST_ROWS) as usize;
-        let end = (column + columns).min(MOST_CELLS);
-        if rows > 1 && column < end {
-            self.tall.resize(self.tall.len().max(end), 0);
-            self.tall.iter_mut().take(end).skip(column).for_each(|column| *column = rows - 1);
-        }
-        self.wide = columns - 1;
-        self.cells = Some(column + columns);
     }
 
     /// Between two cells.
@@ -322,14 +292,6 @@ impl<'a> Writer<'a> {
         self.gap = Gap::None;
         self.out.push_str(" |");
         self.wants(Gap::Blank);
-    }
-
-    /// Cells of earlier rows that this row does not reach take their columns in it all the same.
-    fn end_row(&mut self) {
-        self.wide = 0;
-        if let Some(column) = self.cells.take() {
-            self.tall.iter_mut().skip(column).for_each(|rows| *rows = rows.saturating_sub(1));
-        }
     }
 
     /// Signs for what would be another number or word without them: 10 to the 6th, H2O, what no longer holds.
@@ -403,7 +365,7 @@ impl<'a> Writer<'a> {
         let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
         if is_block || text.contains('\n') {
             let fence = "`".repeat((longest + 1).max(3));
-            self.cells = None;
+            self.cells.leave();
             self.wants(Gap::Line);
             self.begin();
             let body = text.strip_suffix('\n').unwrap_or(&text);

@@ -254,6 +254,12 @@ fn huge_texts_take_no_longer() {
         format!("[{}1]", "{\"name of it\": 1, \"b\": 2},".repeat(many / 10)),
         "{\"a\": 1}\n".repeat(many / 4),
         "- a\u{200b}b\u{a0}\u{a0}c\n".repeat(many / 8),
+        "<<a ".repeat(many),
+        "cat <<E\n".repeat(many / 4) + &" E\n".repeat(many / 4),
+        "\"\"\" ''' ".repeat(many),
+        "\"\"\"".repeat(many),
+        "a: |\n \n".repeat(many / 4),
+        "a: |\n".repeat(many / 4) + &"  b\n".repeat(many / 4),
     ];
     for text in texts {
         // Something quadratic would take hours.

@@ -41,8 +41,54 @@ fn code_and_quotations_stay() {
         assert_eq!(compress(text), None, "{text}");
     }
     assert_eq!(short("a  b\n```\na  b\n```\na  b"), "a b\n```\na  b\n```\na b");
-    assert_eq!(short("a  b \"c  d\" e  f"), "a b \"c  d\" e f");
+    assert_eq!(short("a.  b \"c  d\" e.  f"), "a. b \"c  d\" e. f");
     assert_eq!(short("a  \"b\n\nc  d"), "a \"b\n\nc d");
+}
+
+#[test]
+fn what_a_program_reads_stays_without_a_fence() {
+    for block in [
+        "cat > notes <<EOF\nOne  two.   \n\n\n  EOF\n\nThree.\n```\na  b\n```\nEOF",
+        "cat <<-'END_OF_IT'\n  a  b \n\tEND_OF_IT",
+        "text = <<~SQL\n  select  1  \nSQL",
+        "cat <<'END-OF-FILE'\na  b \n\n\nEND-OF-FILE",
+        "x=$((1<<3)); cat <<!\na  b \n\n\n!",
+        "cat <<A <<B\na  b \n\n\nA\nc  d \n\n\nB",
+        "echo <<<EOT\na  b \n\n\n  EOT;",
+        "--- |\n  a  b \n\n\n  c",
+        "x = '''it says \"\"\"\n\n\na  b \n'''",
+        "cat <<EOF\n-----   \n=======  \nEOF",
+        "```\n-----   \n=======  \n```",
+        "script: |\n  echo  one  \n\n\n  echo two.  Three",
+        "- name: >-  # folded\n    a  b  \n\n\n    c",
+        "-  key: !!str |2\n     a  b ",
+        "kept: |+\n  a \n\n\n",
+        "description = \"\"\"\nOne  two.  \n\n\n\nThree.  Four\n\"\"\"",
+        "x = '''a  b\n\n\nc  d'''",
+        "NAME   READY   STATUS",
+        "pod-1  1/1  Running",
+    ] {
+        assert_eq!(compress(block), None, "{block}");
+        let text = format!("First.  Second.\n{block}\nThird.  Fourth.");
+        assert_eq!(short(&text), format!("First. Second.\n{block}\nThird. Fourth."), "{block}");
+    }
+    // Where a text speaks of it, the code that follows is not taken for text.
+    for text in ["Each has \"\"\" above:", "Write it with cat <<EOF:"] {
+        let text = format!("{text}\n```\na  b \n\"\"\"\nEOF\n\n\nc  d \n```\n");
+        assert_eq!(compress(&text), None, "{text}");
+    }
+    // Nothing that ends where it says: what was thought to be opened is text.
+    for (text, shorter) in [
+        ("shift << bits\n\n\nthen", "shift << bits\n\nthen"),
+        ("a <<EOF\n\n\nb", "a <<EOF\n\nb"),
+        ("so: >\nnot  deeper", "so: >\nnot deeper"),
+        ("script: |\n  a\n\n\nText", "script: |\n  a\n\nText"),
+        ("<<<<<<< HEAD\n\n\nHEAD", "<<<<<<< HEAD\n\nHEAD"),
+        ("an \"\"\"open\n\n\none", "an \"\"\"open\n\none"),
+        ("A `<<EOF` ends\n\n\nwith\nEOF", "A `<<EOF` ends\n\nwith\nEOF"),
+    ] {
+        assert_eq!(short(text), shorter);
+    }
 }
 
 #[test]
