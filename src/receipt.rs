@@ -208,7 +208,9 @@ impl Facts {
     /// USD that the call cost less than without farthing, after what farthing spent on it; None = a price is unknown.
     pub fn net_saved(&self) -> Option<Money> {
         let Some(decisions) = &self.decisions else { return self.saved };
-        let shorter = decisions.compress.as_ref().filter(|compressed| compressed.tokens > 0);
+        let has_come_to_something =
+            |compressed: &&Compressed| compressed.tokens > 0 || compressed.saved != Some(Money::ZERO);
+        let shorter = decisions.compress.as_ref().filter(has_come_to_something);
         let saved = match shorter {
             None => self.saved?,
             Some(compressed) => self.saved.unwrap_or_default() + compressed.saved?,

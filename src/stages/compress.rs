@@ -11,9 +11,10 @@ mod recover;
 mod sent;
 mod settings;
 mod shorten;
+mod tab;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::header::AUTHORIZATION;
@@ -24,11 +25,12 @@ use self::prompt::{Prompt, Tools};
 use self::sent::Sent;
 use self::settings::Settings;
 use self::shorten::{Job, Shortener};
+use self::tab::Tab;
 use super::at_end::at_end;
 use super::counterfactual::now;
 use super::escalate::buffered::Buffered;
+use crate::compress::order;
 use crate::compress::places::Messages;
-use crate::compress::{order, worth};
 use crate::config::CompressConfig;
 use crate::context::Context;
 use crate::error::Result;
@@ -45,6 +47,10 @@ use crate::tokens::Vocabulary;
 const NAME: &str = "compress";
 /// Paragraphs that are remembered, to tell what comes again.
 const PARAGRAPHS: u64 = 200_000;
+/// How long a server that refused the tool is not offered it.
+const REFUSED: Duration = Duration::from_secs(3600);
+/// Servers that are remembered for that, by model and key.
+const MOST_REFUSED: u64 = 1000;
 
 /// See the module.
 pub struct CompressStage {
@@ -54,6 +60,8 @@ pub struct CompressStage {
     sent: Sent,
     account: Arc<Account>,
     paragraphs: Cache<order::Hash, ()>,
+    /// Who takes no tools.
+    refused: Cache<[u8; 32], ()>,
 }
 
 /// The model that reads the prompt.
@@ -107,6 +115,7 @@ impl CompressStage {
             sent: Sent::default(),
             account: Arc::default(),
             paragraphs: Cache::new(PARAGRAPHS),
+            refused: Cache::builder().max_capacity(MOST_REFUSED).time_to_live(REFUSED).build(),
         })
     }
 
@@ -129,6 +138,7 @@ impl CompressStage {
         messages: &Messages,
         request: &Request,
         prompt: &mut Prompt,
+        tab: &mut Tab,
         next: &Next,
     ) -> Result<Option<Response>> {
         while prompt.offers_tool() {
@@ -142,7 +152,7 @@ impl CompressStage {
                     return Ok(Some(response));
                 }
                 // What was left out cannot be asked for, so it is not left out.
-                prompt.restore(None, request, messages);
+                prompt.forgo_tool(request, messages);
                 let status = response.status;
                 cx.receipt.update(|facts| {
                     facts.note(format!("compress: status {status} with the tool that restores: asked without"));
@@ -164,6 +174,7 @@ impl CompressStage {
                 return Ok(Some(buffered.into_response(cx, request.endpoint, Some(Added::Tool(recover::TOOL)))));
             };
             let cost = draft.settle(false);
+            tab.restored(cost);
             let count = prompt.restore(Some(&ids), request, messages);
             if count == 0 {
                 // It has all of it, and would ask for ever.
@@ -185,12 +196,10 @@ impl CompressStage {
         reader: Reader,
         prompt: &Prompt,
         reordered: u64,
-        before: Money,
+        tab: Tab,
         response: Response,
     ) -> Response {
-        let spent = move |cx: &Context| overhead(cx) - before;
         if !response.is_success() {
-            note(&self.account, cx, &reader.asked, Money::ZERO, spent(cx));
             return response;
         }
         prompt.remember(&self.sent);
@@ -209,11 +218,10 @@ impl CompressStage {
             cx.books.count_many(Count::Reordered, reordered);
         }
         let sent = prompt.saved();
-        let (cx, account, prices) = (cx.clone(), Arc::clone(&self.account), Arc::clone(&self.prices));
+        let (cx, prices) = (cx.clone(), Arc::clone(&self.prices));
         at_end(response, move |whole| {
-            let spent = spent(&cx);
             if whole.is_none() {
-                return note(&account, &cx, &reader.asked, Money::ZERO, spent);
+                return;
             }
             let rates = reader.answered(&cx, &prices);
             // A part of a pack says nothing of where in the prompt the provider's cache ended.
@@ -223,9 +231,8 @@ impl CompressStage {
             });
             let less = sent.billed(usage.as_ref());
             let writes = usage.is_some_and(|usage| usage.cache_write > 0);
-            let saved = worth::saved(less.new, less.cached, writes, rates.as_ref());
-            let saved = saved.map(|saved| saved - worth::undiscounted(less.lost, rates.as_ref()));
-            if less.tokens() > 0 {
+            let saved = less.worth(writes, rates.as_ref());
+            if less.tokens() > 0 || less.added > 0 {
                 cx.receipt.update(|facts| {
                     if let Some(compressed) = &mut facts.decisions().compress {
                         compressed.tokens = less.tokens();
@@ -240,22 +247,8 @@ impl CompressStage {
                     _ => cx.books.record_saving(&saving),
                 }
             }
-            if let Some(saved) = saved {
-                note(&account, &cx, &reader.asked, saved, spent);
-            }
+            tab.close(saved);
         })
-    }
-}
-
-/// What farthing has spent on the call so far.
-fn overhead(cx: &Context) -> Money {
-    cx.receipt.read(|facts| facts.decisions.as_ref().map(|all| all.overhead)).unwrap_or_default()
-}
-
-/// Writes down what a call has come to, if it has come to anything.
-fn note(account: &Account, cx: &Context, asked: &Arc<str>, saved: Money, spent: Money) {
-    if (saved, spent) != (Money::ZERO, Money::ZERO) && account.note(asked, saved, spent) {
-        cx.books.client().record_fault("compress does not pay");
     }
 }
 
@@ -284,7 +277,11 @@ impl Stage for CompressStage {
         };
         let rest = self.account.rests(&asked);
         if let Some((rest, lost)) = rest {
-            let what = if rest == Rest::Paid { "nobody is asked for summaries" } else { "nothing new is shortened" };
+            let what = match rest {
+                Rest::Paid => "nobody is asked for summaries",
+                Rest::LeftOut => "nothing is left out of new tool results",
+                Rest::New => "nothing new is shortened",
+            };
             let why = format!("over its last calls to {asked} it cost {lost} USD more than it saved");
             cx.receipt.update(|facts| facts.note(format!("compress: {what} for an hour: {why}")));
         }
@@ -296,7 +293,11 @@ impl Stage for CompressStage {
         // A draft of the ladder may be rejected, and cannot be asked twice.
         // What a server keeps, the next call may continue without a word of it.
         let is_kept = request.endpoint == Endpoint::Responses && request.raw("store") != Some(b"false");
-        let is_offered = matches!(cx.purpose, Purpose::Answer) && !is_kept && recover::offered(&request).is_some();
+        let scope_of_server = scope(&format!("{} {}", reader.url, reader.model), key);
+        let is_offered = matches!(cx.purpose, Purpose::Answer)
+            && !is_kept
+            && !self.refused.contains_key(&scope_of_server)
+            && recover::offered(&request).is_some();
         let exact_results = self.settings.recoverable && !is_offered;
         let job = Job {
             cx,
@@ -305,13 +306,13 @@ impl Stage for CompressStage {
             question: &question,
             vocabulary: Vocabulary::of_model(&reader.model).unwrap_or(Vocabulary::O200k),
             rates: reader.rates.as_ref(),
-            scope: &scope(&format!("{} {}", reader.url, reader.model), key),
+            scope: &scope_of_server,
             tenant: &scope("", key),
             deadline: Instant::now() + read.map_or(self.settings.timeout, |read| read.min(self.settings.timeout)),
             rest: rest.map(|(rest, _)| rest),
             exact_results,
         };
-        let before = overhead(cx);
+        let mut tab = Tab::open(&self.account, cx, &reader.asked);
         let reordered = self.reordered(&job, &messages);
         let tools =
             Tools { settings: &self.settings, prices: &self.prices, shortener: &self.shortener, sent: &self.sent };
@@ -319,13 +320,16 @@ impl Stage for CompressStage {
             return next.run(cx, request).await;
         };
         let recovered = match self.settings.recoverable && !exact_results && prompt.offers_tool() {
-            true => self.recoverably(cx, &messages, &request, &mut prompt, &next).await?,
+            true => self.recoverably(cx, &messages, &request, &mut prompt, &mut tab, &next).await?,
             false => None,
         };
         let response = match recovered {
             Some(response) => response,
             None => next.run(cx, prompt.request.clone()).await?,
         };
-        Ok(self.settle(cx, reader, &prompt, reordered, before, response))
+        if prompt.is_refused && response.is_success() {
+            self.refused.insert(scope_of_server, ());
+        }
+        Ok(self.settle(cx, reader, &prompt, reordered, tab, response))
     }
 }

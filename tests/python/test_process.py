@@ -143,7 +143,7 @@ def test_fork_with_a_live_client(hanging: Upstream) -> None:
 @unix
 @pytest.mark.parametrize("chance", range(4))
 def test_forks_during_the_first_hit(upstream: Upstream, chance: int) -> None:
-    """What a thread makes for the first time, half done at the fork, the child makes itself. Half of the runs caught it."""
+    """What a thread has half made for the first time, the child makes itself. Half of the runs caught it."""
     out = run(
         upstream,
         """

@@ -19,14 +19,31 @@ const MOST: usize = 1000;
 pub enum Rest {
     /// What has to be paid for: shorter texts save something, though less than that.
     Paid,
+    /// What is left out of tools' results: the models ask for it, and are asked twice.
+    LeftOut,
     /// Texts that were not sent before: shorter ones are dearer.
     New,
 }
 
+/// What a call has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    pub saved: Money,
+    /// On those who say things shorter.
+    pub paid: Money,
+    /// On answers that asked for what was left out.
+    pub restored: Money,
+}
+
+impl Sum {
+    fn and(self, other: &Self) -> Self {
+        Self { saved: self.saved + other.saved, paid: self.paid + other.paid, restored: self.restored + other.restored }
+    }
+}
+
 #[derive(Default)]
 struct Model {
-    /// Saved, and spent on it.
-    calls: VecDeque<(Money, Money)>,
+    calls: VecDeque<Sum>,
     rests: Option<(Instant, Rest, Money)>,
 }
 
@@ -42,23 +59,32 @@ impl Account {
         (since.elapsed() < REST).then_some((rest, lost))
     }
 
-    /// Notes what a call has saved, and what that cost. True: from now on something rests.
-    pub fn note(&self, model: &Arc<str>, saved: Money, spent: Money) -> bool {
+    /// Notes what a call has come to. True: from now on something rests.
+    pub fn note(&self, model: &Arc<str>, call: Sum) -> bool {
+        if call == Sum::default() {
+            return false;
+        }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST {
             all.clear();
         }
         let model = all.entry(Arc::clone(model)).or_default();
-        model.calls.push_back((saved, spent));
+        model.calls.push_back(call);
         if model.calls.len() > WINDOW {
             model.calls.pop_front();
         }
-        let sum = model.calls.iter().fold((Money::ZERO, Money::ZERO), |sum, call| (sum.0 + call.0, sum.1 + call.1));
-        let net = sum.0 - sum.1;
+        let sum = model.calls.iter().fold(Sum::default(), Sum::and);
+        let net = sum.saved - sum.paid - sum.restored;
         if model.calls.len() < LEAST || net >= Money::ZERO {
             return false;
         }
-        let rest = if sum.0 < Money::ZERO { Rest::New } else { Rest::Paid };
+        let rest = match model.rests {
+            // To let one thing alone was not enough.
+            Some((since, rest, _)) if since.elapsed() < REST && rest != Rest::New => Rest::New,
+            _ if sum.restored > sum.paid => Rest::LeftOut,
+            _ if sum.saved < Money::ZERO => Rest::New,
+            _ => Rest::Paid,
+        };
         model.rests = Some((Instant::now(), rest, Money::ZERO - net));
         model.calls.clear();
         true

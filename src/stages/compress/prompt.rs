@@ -14,7 +14,8 @@ use super::shorten::{Job, Shortener, Step};
 use crate::compress::places::{Messages, Place, Voice};
 use crate::compress::{order, structural, worth};
 use crate::exchange::Request;
-use crate::ledger::{PriceTable, Usage};
+use crate::ledger::price::Rates;
+use crate::ledger::{Money, PriceTable, Usage};
 use crate::tokens::message_tokens;
 
 /// Tokens that the tool takes which brings back what was left out.
@@ -56,6 +57,8 @@ pub struct Prompt {
     whole: HashMap<String, Vec<usize>>,
     /// The tool that brings it back was offered before: without it, the prompt would begin otherwise.
     pub knows_tool: bool,
+    /// The server does not take the tool.
+    pub is_refused: bool,
     /// Tokens of the tools that the request offers; they come before the messages.
     offered: u64,
     /// Messages at the beginning that were sent before, and the provider may have in its cache.
@@ -76,15 +79,18 @@ impl Prompt {
         let sent = |form: &Form| form.tokens.saturating_sub(form.saved);
         let prefix = earlier.iter().take(known).flatten().map(sent).sum::<u64>() + offered;
         let is_discounted = worth::discounted(job.rates).is_some() && prefix >= worth::LEAST_CACHED;
-        let knows_tool = earlier.iter().take(known).flatten().any(|form| form.recoverable || form.restored);
+        let is_of_tool = |form: &Form| form.recoverable || form.restored;
+        let knows_tool = !job.exact_results && earlier.iter().take(known).flatten().any(is_of_tool);
+        // What the models ask for again and again is not left out of what is new.
+        let for_new = Job { exact_results: job.exact_results || job.rest == Some(Rest::LeftOut), ..*job };
         // What a message points at stays where it is.
         let pointed_at = earlier.iter().rposition(|form| form.as_ref().is_some_and(|form| form.refers)).unwrap_or(0);
         let mut seen = Seen::default();
-        let (mut entries, mut steps, mut whole) = (Vec::with_capacity(hashes.len()), Vec::new(), HashMap::new());
+        let (mut entries, mut steps) = (Vec::with_capacity(hashes.len()), Vec::new());
         for (at, (hash, earlier)) in hashes.into_iter().zip(earlier).enumerate() {
             let own = of_message(&places, at);
             let is_kept = at < pointed_at || job.rest == Some(Rest::New) || (at < known && is_discounted);
-            let mut entry = match earlier {
+            let entry = match earlier {
                 // What cannot be asked for now is sent whole, and the next time as before.
                 Some(form) if form.recoverable && job.exact_results => {
                     Entry { hash, form: Form::whole(form.tokens), is_new: false, stays: false }
@@ -103,24 +109,17 @@ impl Prompt {
                     }
                     let value = messages.values().get(at).unwrap_or(&Value::Null);
                     let tokens = earlier.map_or_else(|| message_tokens(job.model, value), |form| form.tokens);
-                    let (mut form, made) = shorten(tools, job, messages, own, &seen.paragraphs, tokens).await;
+                    let (mut form, made) = shorten(tools, &for_new, messages, own, &seen.paragraphs, tokens).await;
                     form.asked = asked.filter(|_| made.iter().any(|step| step.method.asks()));
                     steps.extend(made);
                     Entry { hash, form, is_new: true, stays: true }
                 }
             };
-            if entry.is_new && entry.form.message.is_some() {
-                // Who came at the same time may have sent it already.
-                entry.form = tools.sent.first(hash, entry.form);
-            }
-            for place in own.iter().filter(|_| entry.form.recoverable) {
-                let all: &mut Vec<usize> =
-                    whole.entry(recover::id(messages.part(place).unwrap_or_default())).or_default();
-                all.push(at);
-            }
             entries.push(entry);
         }
-        let mut prompt = Self { request: request.clone(), steps, entries, whole, knows_tool, offered, known };
+        let whole = HashMap::new();
+        let mut prompt =
+            Self { request: request.clone(), steps, entries, whole, knows_tool, is_refused: false, offered, known };
         let count = messages.values().iter().take_while(|message| is_role(message, &["system", "developer"])).count();
         prompt.keep_cached(job, count, "the system prompt was left as it is");
         // What is asked once is in no cache either way; a conversation goes on.
@@ -128,20 +127,27 @@ impl Prompt {
             prompt.keep_cached(job, prompt.entries.len(), "the conversation was left as it is");
         }
         let prefix = if is_discounted { prefix } else { 0 };
-        if prompt.is_recoverable()
-            && !knows_tool
-            && !worth::tool_pays(prompt.saved().billed(None).new, prefix, job.rates)
+        if !knows_tool
+            && prompt.entries.iter().any(|entry| entry.form.recoverable)
+            && !worth::tool_pays(prompt.saved_with(TOOL_TOKENS).billed(None).new, prefix, job.rates)
         {
             let without = Job { exact_results: true, ..*job };
-            let all: Vec<usize> = prompt.whole.drain().flat_map(|(_, at)| at).collect();
+            let all: Vec<usize> = (0..prompt.entries.len()).filter(|at| prompt.entries[*at].form.recoverable).collect();
             prompt.reset(&all);
             for at in all {
-                let own = of_message(&places, at);
                 let Some(entry) = prompt.entries.get_mut(at).filter(|entry| entry.is_new) else { continue };
                 let nothing = structural::Seen::default();
+                let own = of_message(&places, at);
                 let (form, made) = shorten(tools, &without, messages, own, &nothing, entry.form.tokens).await;
                 entry.form = Form { tried: true, asked: entry.form.asked, ..form };
                 prompt.steps.extend(made);
+            }
+        }
+        prompt.publish(tools.sent, job);
+        for (at, _) in prompt.entries.iter().enumerate().filter(|(_, entry)| entry.form.recoverable) {
+            for place in of_message(&places, at) {
+                let id = recover::id(messages.part(place).unwrap_or_default());
+                prompt.whole.entry(id).or_default().push(at);
             }
         }
         prompt.write(request, messages)?;
@@ -160,7 +166,11 @@ impl Prompt {
 
     /// Tokens that are not sent.
     pub fn saved(&self) -> Saved {
-        let tool = if self.offers_tool() { TOOL_TOKENS } else { 0 };
+        self.saved_with(if self.offers_tool() { TOOL_TOKENS } else { 0 })
+    }
+
+    /// `tool`: tokens of the tool that is offered.
+    fn saved_with(&self, tool: u64) -> Saved {
         let messages = self.entries.iter().map(|entry| (entry.sent(), entry.form.saved)).collect();
         Saved { before: self.offered, messages, known: self.known, tool, knows_tool: self.knows_tool }
     }
@@ -189,18 +199,32 @@ impl Prompt {
             .update(|facts| facts.note(format!("compress: {what}: shorter, the provider would not cache it")));
     }
 
-    /// Messages as they came, of those that were shortened for this call.
+    /// What was decided for this call holds for who asks the same meanwhile, and after a failure; what somebody else has
+    /// decided meanwhile holds for this call.
+    fn publish(&mut self, sent: &Sent, job: &Job<'_>) {
+        for (at, entry) in self.entries.iter_mut().enumerate().filter(|(_, entry)| entry.is_new && entry.stays) {
+            if !entry.form.is_settled(true) {
+                continue;
+            }
+            let first = sent.first(entry.hash, entry.form.clone());
+            // What was left out could not be asked for.
+            if first.recoverable && job.exact_results {
+                continue;
+            }
+            if first.message.is_none() {
+                self.steps.retain(|step| step.message != at);
+            }
+            entry.form = first;
+        }
+    }
+
+    /// Messages as they came.
     fn reset(&mut self, wanted: &[usize]) {
         for at in wanted {
-            if let Some(entry) = self.entries.get_mut(*at).filter(|entry| entry.is_new) {
-                // In the place of what may have been remembered by now.
+            if let Some(entry) = self.entries.get_mut(*at) {
                 entry.form = Form { tried: true, asked: entry.form.asked, ..Form::whole(entry.form.tokens) };
             }
         }
-        self.whole.retain(|_, places| {
-            places.retain(|at| !wanted.contains(at));
-            !places.is_empty()
-        });
         self.steps.retain(|step| !wanted.contains(&step.message));
     }
 
@@ -221,6 +245,20 @@ impl Prompt {
         wanted.len()
     }
 
+    /// The server does not take the tool, so nothing is left out that could be asked for with it. The next time it may take
+    /// it.
+    pub fn forgo_tool(&mut self, request: &Request, messages: &Messages) {
+        (self.knows_tool, self.is_refused) = (false, true);
+        let wanted: Vec<usize> = self.whole.drain().flat_map(|(_, at)| at).collect();
+        for at in &wanted {
+            if let Some(entry) = self.entries.get_mut(*at) {
+                *entry = Entry { form: Form::whole(entry.form.tokens), stays: false, ..*entry };
+            }
+        }
+        self.steps.retain(|step| !wanted.contains(&step.message));
+        let _ = self.write(request, messages);
+    }
+
     fn write(&mut self, request: &Request, messages: &Messages) -> Option<()> {
         let changed: Vec<Option<Arc<RawValue>>> = self.entries.iter().map(|entry| entry.form.message.clone()).collect();
         self.request = messages.put(request, &changed)?;
@@ -236,6 +274,9 @@ pub struct Less {
     pub cached: u64,
     /// Tokens that were sent and not found in the provider's cache, since the prompt is too short for it now.
     pub lost: u64,
+    /// Tokens of the tool that was added, where it has more than are not sent; and whether the provider has it in its cache.
+    pub added: u64,
+    pub is_added_cached: bool,
 }
 
 impl Less {
@@ -247,9 +288,17 @@ impl Less {
     fn without(self, tool: u64, is_cached: bool) -> Self {
         let (first, then) = if is_cached { (self.cached, self.new) } else { (self.new, self.cached) };
         let rest = tool.saturating_sub(first);
+        let added = rest.saturating_sub(then);
         let (first, then) = (first.saturating_sub(tool), then.saturating_sub(rest));
         let (new, cached) = if is_cached { (then, first) } else { (first, then) };
-        Self { new, cached, ..self }
+        Self { new, cached, added, is_added_cached: is_cached, ..self }
+    }
+
+    /// What it comes to, in USD; None: a price is unknown. `writes`: the provider put into its cache what it had not in it.
+    pub fn worth(&self, writes: bool, rates: Option<&Rates>) -> Option<Money> {
+        let added = if self.is_added_cached { (0, self.added) } else { (self.added, 0) };
+        let saved = worth::saved(self.new, self.cached, writes, rates)?;
+        Some(saved - worth::saved(added.0, added.1, writes, rates)? - worth::undiscounted(self.lost, rates))
     }
 }
 

@@ -5,19 +5,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-/// Messages that are remembered; one is about 100 bytes, and its shorter text where it has one.
-const CAPACITY: u64 = 100_000;
+/// Bytes that are remembered, of the messages that were not sent for the longest time the last.
+const CAPACITY: u64 = 128 << 20;
+/// Of a form, beside its text.
+const FORM: usize = 200;
 /// Longer than a conversation pauses.
 const MEMORY: Duration = Duration::from_secs(3600);
 /// As long as providers keep what is not used again (OpenAI: five to ten minutes).
 const PROVIDER_KEEPS: Duration = Duration::from_secs(600);
 
-/// Forms of one message, for different questions.
-const MOST_FORMS: usize = 8;
+/// Forms of one message, for different questions: conversations that go on at the same time and begin alike.
+const MOST_FORMS: usize = 1000;
 
 pub type Hash = [u8; 16];
 
@@ -69,7 +73,18 @@ impl Form {
 
     /// Whether it stays as it was sent, also where that costs no discount. `may_change`: the policy names a part of it.
     pub fn is_settled(&self, may_change: bool) -> bool {
-        self.message.is_some() || self.restored || self.tried || !may_change
+        self.is_decided() || !may_change
+    }
+
+    fn is_decided(&self) -> bool {
+        self.message.is_some() || self.restored || self.tried
+    }
+
+    /// Whether it stays when another form for the same question was answered: the model has asked for all of it, or the
+    /// provider has this one.
+    fn outlasts(&self, other: &Self) -> bool {
+        let text = |form: &Self| form.message.as_ref().map(|message| message.get().to_owned());
+        !other.restored && (self.restored || (self.is_fresh() && self.is_decided() && text(self) != text(other)))
     }
 }
 
@@ -78,7 +93,12 @@ pub struct Sent(Cache<Hash, Arc<[Form]>>);
 
 impl Default for Sent {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(CAPACITY).time_to_idle(MEMORY).build())
+        let weigh = |_: &Hash, forms: &Arc<[Form]>| {
+            let bytes = |form: &Form| FORM + form.message.as_ref().map_or(0, |message| message.get().len());
+            u32::try_from(forms.iter().map(bytes).sum::<usize>()).unwrap_or(u32::MAX)
+        };
+        let lru = EvictionPolicy::lru();
+        Self(Cache::builder().max_capacity(CAPACITY).weigher(weigh).eviction_policy(lru).time_to_idle(MEMORY).build())
     }
 }
 
@@ -90,27 +110,38 @@ impl Sent {
         own.or_else(|| forms.iter().find(|form| form.asked.is_none())).cloned()
     }
 
-    /// The form in which a message goes out: this one, or another that went out meanwhile.
+    /// The form in which a message goes out: this one, or another that was decided on meanwhile.
     pub fn first(&self, hash: Hash, form: Form) -> Form {
-        let is_same = |other: &&Form| other.asked == form.asked && other.message.is_some();
-        let known = self.0.get(&hash).and_then(|forms| forms.iter().find(is_same).cloned());
-        known.unwrap_or_else(|| {
-            self.put(hash, form.clone());
-            form
-        })
+        let (asked, mut chosen) = (form.asked, form.clone());
+        self.change(hash, asked, |known| match known.filter(|known| known.is_decided()) {
+            Some(known) => {
+                chosen = known.clone();
+                None
+            }
+            None => Some(form),
+        });
+        chosen
     }
 
     /// It was answered.
     pub fn confirm(&self, hash: Hash, form: Form) {
-        self.put(hash, Form { sent: Some(Instant::now()), ..form });
+        let asked = form.asked;
+        let confirmed = Form { sent: Some(Instant::now()), ..form };
+        self.change(hash, asked, |known| {
+            let is_outlasted = known.is_some_and(|known| known.outlasts(&confirmed));
+            (!is_outlasted).then_some(confirmed)
+        });
     }
 
-    /// In the place of the one for the same question, and the first to be found.
-    fn put(&self, hash: Hash, form: Form) {
-        let others = self.0.get(&hash);
-        let others = others.iter().flat_map(|forms| forms.iter()).filter(|other| other.asked != form.asked);
-        let all: Vec<Form> = std::iter::once(form.clone()).chain(others.cloned()).take(MOST_FORMS).collect();
-        self.0.insert(hash, all.into());
+    /// Puts another form into the place of the one for the same question, if there is to be another. It is the first to be
+    /// found.
+    fn change(&self, hash: Hash, asked: Option<Hash>, with: impl FnOnce(Option<&Form>) -> Option<Form>) {
+        self.0.entry(hash).and_compute_with(|entry| {
+            let forms = entry.map(moka::Entry::into_value).unwrap_or_default();
+            let Some(form) = with(forms.iter().find(|form| form.asked == asked)) else { return Op::Nop };
+            let others = forms.iter().filter(|other| other.asked != asked).cloned();
+            Op::Put(std::iter::once(form).chain(others).take(MOST_FORMS).collect())
+        });
     }
 }
 

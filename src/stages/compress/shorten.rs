@@ -205,7 +205,7 @@ impl Shortener {
         place: &Place,
         text: &str,
     ) -> Result<String, Not> {
-        if job.rest.is_some() {
+        if matches!(job.rest, Some(Rest::Paid | Rest::New)) {
             return Err(Not::Now);
         }
         let before = job.count(text);

@@ -43,6 +43,10 @@ impl Cells {
 
     /// Cells of earlier rows that this row does not reach take their columns in it all the same.
     pub fn end_row(&mut self) {
+        // Its end may be said, and is understood where another begins.
+        if !self.is_in_row && self.columns == 0 {
+            return;
+        }
         self.tall.iter_mut().skip(self.columns).for_each(|rows| *rows = rows.saturating_sub(1));
         (self.is_in_row, self.columns, self.wide) = (false, 0, 0);
     }

@@ -58,6 +58,15 @@ fn numbers_and_cells_stand_where_the_page_shows_them() {
         "<table><tr><td rowspan=2>Q1<td>North<td>5<tr><td>South<td>7<tr><td colspan=2>Total<td>12<tr><td>Q2<td>All<td>1</table>",
     );
     assert!(table.contains("Q1 | North | 5\n | South | 7\nTotal | | 12\nQ2 | All | 1"), "{table}");
+    let table = page(
+        "<table><tr><th>G</th><th>N</th><th>P</th></tr><tr><td rowspan=2>g</td><td><ul><li>x</ul></td><td>1</td></tr>\
+         <tr><td>y</td><td>2</td></tr><tr><td>h</td><td>z</td><td>3</td></tr></table>",
+    );
+    assert!(table.contains("G | N | P\ng |\n- x | 1\n | y | 2\nh | z | 3"), "{table}");
+    let table = page(
+        "<table><tr><td>A</td><td><ul><li>x</ul></td><td rowspan=2>10</td></tr><tr><td>B</td><td>z</td></tr></table>",
+    );
+    assert!(table.contains("A |\n- x | 10\nB | z"), "{table}");
     assert!(page("<p>10<math><msup><mn>2</mn><mn>6</mn></msup></math></p>").contains("2 6"));
     assert!(page("<p><progress value=30 max=100></progress></p>").contains("30"));
 }
