@@ -11,7 +11,7 @@ from upstream import Reply, Seen, Upstream, chat
 
 import farthing
 
-pytestmark = pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore::farthing.FarthingWarning")]
 PRICES = {name: {"input": number, "output": number} for number, name in enumerate(("small", "judge", "large"), 1)}
 HI: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
 

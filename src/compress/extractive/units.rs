@@ -16,6 +16,10 @@ const SHORT: usize = 20;
 const MOST_TITLE: usize = 90;
 /// A line of prose that was broken to fit a page is at least so long.
 const LEAST_WRAPPED: usize = 40;
+/// Units beyond which small neighbours are one: to choose among hundreds of thousands takes longer than it gains.
+const MANY: usize = 32_768;
+/// Bytes that such neighbours have together.
+const SMALL: usize = 80;
 /// Levels of headings; a title without a sign of one is below them all.
 const LEVELS: usize = 7;
 
@@ -52,6 +56,31 @@ impl Units {
 
     pub fn is_apart(&self, unit: usize) -> bool {
         self.0.get(unit).is_some_and(|unit| unit.is_apart)
+    }
+
+    /// Fewer units: small ones under the same head are one with the one before.
+    fn joined(self) -> Self {
+        let mut joined: Vec<Unit> = Vec::with_capacity(self.0.len() / 2);
+        let mut places = Vec::with_capacity(self.0.len());
+        let mut start = 0;
+        for unit in self.0 {
+            let head = unit.head.and_then(|head| places.get(head as usize).copied());
+            match joined.last_mut() {
+                Some(last)
+                    if !(last.is_head || unit.is_head || unit.is_apart)
+                        && last.head == head
+                        && unit.end - start <= SMALL =>
+                {
+                    last.end = unit.end;
+                }
+                last => {
+                    start = last.map_or(0, |last| last.end);
+                    joined.push(Unit { head, ..unit });
+                }
+            }
+            places.push(u32::try_from(joined.len() - 1).unwrap_or(u32::MAX));
+        }
+        Self(joined)
     }
 
     /// Of entries that have nothing to do with each other.
@@ -282,7 +311,7 @@ impl Splitter<'_> {
         if let Some(last) = self.units.0.last_mut() {
             last.end = self.text.len();
         }
-        self.units
+        if self.units.len() > MANY { self.units.joined() } else { self.units }
     }
 }
 

@@ -202,6 +202,19 @@ fn a_million_short_lines_and_one_huge_line_come_to_an_end() {
 }
 
 #[test]
+fn among_very_many_lines_the_one_that_answers_is_found() {
+    let mut lines: Vec<String> = (0..60_000).map(|number| format!("# {}\nrow {number}", number / 1000)).collect();
+    lines[41_234] = "# 41\nThe battery costs 4.50".to_owned();
+    let text = lines.join("\n");
+    let extract = cut(&text, "What does the battery cost?", 2_000).unwrap();
+    assert!(tokens(&extract.text) <= 2_000);
+    assert!(extract.text.contains("# 41\nThe battery costs 4.50\n"), "{}", extract.text);
+    for line in extract.text.lines().filter(|line| !line.contains(MARK)) {
+        assert!(lines.iter().any(|known| known.lines().any(|part| part == line)), "{line}");
+    }
+}
+
+#[test]
 fn a_row_is_kept_whole_or_not_at_all() {
     let long = "word ".repeat(40);
     let rows: Vec<String> = (0..20)
