@@ -2,7 +2,7 @@
 //! The request itself is not here, nor anything that only one stage needs.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -130,6 +130,8 @@ pub struct Context {
     pub looked_on_disk: bool,
     /// The event loop that the caller waits on, by a number; None = it blocks a thread, and whatever loop may be on it.
     pub event_loop: Option<u64>,
+    /// Set when the caller waits no more; the call itself ends a little later. None = it ends with the caller.
+    pub left: Option<Arc<AtomicBool>>,
     /// Calls the functions of the policy; None = it has none. A call that has them needs the shared runtime.
     pub hooks: Option<Arc<dyn Hooks>>,
     /// The call comes from inside a function of a policy. It must not wait for others: they may wait for that function.

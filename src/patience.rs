@@ -4,7 +4,8 @@
 //! goes on as long as its most patient waiter wants it to; a less patient one leaves earlier, with what it would have
 //! seen alone. The rules of the retries themselves are in `upstream/retry.rs`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -41,6 +42,8 @@ struct Waiter {
     /// Attempts of this waiter that are used up: failures since it joined, and stalls that only it had no patience for.
     used: u32,
     since: Instant,
+    /// The caller waits no more, and its place is about to be given up. None = it would do so at once.
+    left: Option<Arc<AtomicBool>>,
 }
 
 struct State {
@@ -125,10 +128,15 @@ impl Patience {
     }
 
     pub fn join(&self, limits: Limits) -> WaiterId {
+        self.join_until(limits, None)
+    }
+
+    /// The same for a waiter who may be gone some time before it leaves.
+    pub fn join_until(&self, limits: Limits, left: Option<Arc<AtomicBool>>) -> WaiterId {
         let mut state = self.lock();
         let id = WaiterId(state.next_id);
         state.next_id += 1;
-        state.waiters.push(Waiter { id, limits, used: 0, since: Instant::now() });
+        state.waiters.push(Waiter { id, limits, used: 0, since: Instant::now(), left });
         drop(state);
         self.notify();
         id
@@ -139,6 +147,12 @@ impl Patience {
         let mut state = self.lock();
         state.waiters.retain(|waiter| waiter.id != id);
         state.waiters.len()
+    }
+
+    /// Whether all who have joined are gone.
+    pub fn is_deserted(&self) -> bool {
+        let is_gone = |waiter: &Waiter| waiter.left.as_ref().is_some_and(|left| left.load(Ordering::Acquire));
+        self.lock().waiters.iter().all(is_gone)
     }
 
     pub fn waiters(&self) -> usize {

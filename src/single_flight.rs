@@ -156,13 +156,15 @@ impl Drop for Landing {
 }
 
 /// A caller, as far as it matters to a flight.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Passenger {
     pub limits: Limits,
     /// The event loop that it waits on.
     pub event_loop: Option<u64>,
     /// Its own sender gets on only while that loop runs.
     pub needs_event_loop: bool,
+    /// Set when it waits no more, which is before its seat is dropped.
+    pub left: Option<Arc<AtomicBool>>,
 }
 
 /// The flights that may be joined.
@@ -191,11 +193,14 @@ impl Flights {
         let mut flights = lock(&self.0);
         // Whoever has read the last event may ask again before the connection has ended: that is another call, and what was
         // not stored is not for it.
-        let flight = flights.get(&key).filter(|flight| !flight.is_over() && !flight.is_answered());
+        // And whoever has given up on an answer does not want to wait for it again.
+        let is_joined =
+            |flight: &&Arc<Flight>| !flight.is_over() && !flight.is_answered() && !flight.patience.is_deserted();
+        let flight = flights.get(&key).filter(is_joined);
         if let Some(flight) = flight
             && (flight.needs.is_none() || flight.needs == passenger.event_loop)
         {
-            let id = flight.patience.join(passenger.limits);
+            let id = flight.patience.join_until(passenger.limits, passenger.left);
             return Boarding::Joined(Seat { flight: Arc::clone(flight), flights: Some((Arc::clone(self), key)), id });
         }
         let is_listed = flight.is_some();
@@ -239,7 +244,7 @@ impl Seat {
     /// A seat in a flight that nobody can join.
     pub fn alone(passenger: Passenger) -> Self {
         let patience = Arc::new(Patience::default());
-        let id = patience.join(passenger.limits);
+        let id = patience.join_until(passenger.limits, passenger.left);
         let flight = Flight {
             patience,
             log: Mutex::default(),

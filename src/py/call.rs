@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -158,6 +159,7 @@ impl Call {
             inside: false,
             tasks: None,
             fault: None,
+            left: None,
         };
         Ok(Some(Self { cx, request, by_rust }))
     }
@@ -192,6 +194,8 @@ impl Call {
         let runtime = state().runtime().map_err(|error| to_python(py, &error))?;
         equip(py, &core, &mut self.cx, Some(future.bind(py)))?;
         self.cx.event_loop = Some(queue.number());
+        let left = Arc::new(AtomicBool::new(false));
+        self.cx.left = Some(Arc::clone(&left));
         let receipt = Arc::clone(&self.cx.receipt);
         let work = |address: Address| async move {
             let landed = AssertUnwindSafe(self.run(core)).catch_unwind().await;
@@ -199,7 +203,7 @@ impl Call {
                 landed.unwrap_or_else(|panic| Err(Failed { error: Error::Internal(panicked(&*panic)), receipt }));
             address.deliver(Parcel::Answer(landed));
         };
-        Ok(queue.expect(future, |address| runtime.spawn(work(address)).abort_handle()))
+        Ok(queue.expect(future, Some(left), |address| runtime.spawn(work(address)).abort_handle()))
     }
 
     /// Whether it may ask several models, or functions, or for others too: more than a runtime is for that ends with the

@@ -5,6 +5,7 @@
 //! cannot watch a socket (Windows' Proactor) is woken through `call_soon_threadsafe`, once for all parcels too.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -108,8 +109,14 @@ impl LoopQueue {
         self.0.number
     }
 
-    /// Takes a future, for what `work` will have for it; `spawn` starts that and says how to stop it.
-    pub fn expect(&self, future: Py<PyAny>, spawn: impl FnOnce(Address) -> AbortHandle) -> Job {
+    /// Takes a future, for what `work` will have for it; `spawn` starts that and says how to stop it. `left` is set when nobody
+    /// waits for it any more.
+    pub fn expect(
+        &self,
+        future: Py<PyAny>,
+        left: Option<Arc<AtomicBool>>,
+        spawn: impl FnOnce(Address) -> AbortHandle,
+    ) -> Job {
         let address = {
             let mut futures = lock(&self.0.futures);
             futures.0 += 1;
@@ -118,7 +125,7 @@ impl LoopQueue {
             address
         };
         let task = spawn(Address { queue: Arc::clone(&self.0), address });
-        Job { queue: Arc::clone(&self.0), address, task }
+        Job { queue: Arc::clone(&self.0), address, task, left }
     }
 
     fn forget_all(&self) {
@@ -197,12 +204,17 @@ pub struct Job {
     queue: Arc<Inner>,
     address: u64,
     task: AbortHandle,
+    left: Option<Arc<AtomicBool>>,
 }
 
 #[pymethods]
 impl Job {
     /// The caller does not wait any more.
     fn cancel(&self) {
+        // At once: the task ends when a worker comes to it, and the caller may ask the same again before that.
+        if let Some(left) = &self.left {
+            left.store(true, Ordering::Release);
+        }
         self.task.abort();
         let future = lock(&self.queue.futures).1.remove(&self.address);
         drop(future);

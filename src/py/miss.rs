@@ -105,6 +105,7 @@ impl Miss {
             inside: false,
             tasks: None,
             fault: None,
+            left: None,
         };
         Ok(Call { cx, request, by_rust: true })
     }

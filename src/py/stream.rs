@@ -188,7 +188,7 @@ impl EventPipe {
             pipe.wait().await;
             address.deliver(Parcel::Ready);
         };
-        Ok(queue.expect(future, |address| runtime.spawn(wait(address)).abort_handle()))
+        Ok(queue.expect(future, None, |address| runtime.spawn(wait(address)).abort_handle()))
     }
 
     /// The reader has had enough; the connection is closed if nobody else reads. May be called twice.

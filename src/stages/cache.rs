@@ -220,7 +220,8 @@ impl CacheStage {
         let find = || self.find(&key, cx.mode, cx.ttl);
         // A function of the policy that an async caller gave runs on that caller's loop.
         let needs_event_loop = cx.sender.needs_event_loop() || (cx.hooks.is_some() && cx.event_loop.is_some());
-        let passenger = Passenger { limits: cx.limits, event_loop: cx.event_loop, needs_event_loop };
+        let left = cx.left.clone();
+        let passenger = Passenger { limits: cx.limits, event_loop: cx.event_loop, needs_event_loop, left };
         let flight_key = self.flight_key(cx, key);
         let joins = cx.mode.reads() && !cx.inside && cx.wishes.is_none();
         let boarding = if joins {

@@ -377,6 +377,7 @@ impl Scene {
             inside: false,
             tasks: None,
             fault: None,
+            left: None,
         };
         let result = self.engine.call(&cx, request).await;
         let text = match &result {

@@ -1,7 +1,7 @@
 //! The whole core with a scripted sender: flights, retries, charges, and who pays.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -140,6 +140,7 @@ fn caller(engine: &Engine, sender: &Arc<Scripted>, ledger: &Arc<Ledger>, prompt:
         inside: false,
         tasks: None,
         fault: None,
+        left: None,
     };
     Caller { cx, request }
 }
@@ -150,6 +151,34 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// A cost of 10 prompt tokens at 1 USD and 5 completion tokens at 2 USD, each for a million.
 const COST: i128 = 20_000_000;
+
+/// A cancelled call is put away a little later. Who asks the same in between does not wait for what was given up on, unless
+/// somebody else does.
+#[test]
+fn nobody_joins_what_all_have_left() {
+    for others in [0, 1] {
+        runtime().block_on(async {
+            let (engine, ledger) = (engine(), Arc::new(Ledger::default()));
+            let sender = Scripted::new(&[], Duration::from_millis(500));
+            let ask = |left: Option<Arc<AtomicBool>>| {
+                let Caller { cx, request } = caller(&engine, &sender, &ledger, 0, 0);
+                let (engine, cx) = (Arc::clone(&engine), Context { left, ..cx });
+                tokio::spawn(async move { engine.call(&cx, request).await.map(|response| response.status) })
+            };
+            let left = Arc::new(AtomicBool::new(false));
+            let mut tasks = vec![ask(Some(Arc::clone(&left)))];
+            tasks.extend((0..others).map(|_| ask(None)));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(sender.sent(), 1);
+            left.store(true, Ordering::Release);
+            tasks.push(ask(None));
+            for task in tasks {
+                assert_eq!(task.await.unwrap().unwrap(), 200);
+            }
+            assert_eq!(sender.sent(), 2 - others);
+        });
+    }
+}
 
 #[test]
 fn the_price_is_paid_once() {
